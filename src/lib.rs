@@ -1,1 +1,18 @@
-//! sweep-operator.
+//! sweep-operator: hyperparameter sweeps, as Jobs of a Kubernetes cluster or as local processes.
+//!
+//! The map of the crate, from the inside out:
+//!
+//! - [`core`]: what a sweep does next, as pure functions; knows neither Kubernetes nor files.
+//! - [`metrics`]: bytes that a trainer wrote into observations.
+//! - [`api`]: the wire types Study and Trial, and their CRDs.
+//! - [`validate`]: from a spec to a valid study, or to every problem with its field path.
+//! - [`build`]: from a Trial to its Job, as pure functions.
+//! - `controller`: the Kubernetes shell, `local`: the process shell, `sidecar`: what runs beside the trainer.
+//! - [`cli`]: the command line.
+
+pub mod api;
+pub mod build;
+pub mod cli;
+pub mod core;
+pub mod metrics;
+pub mod validate;

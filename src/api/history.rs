@@ -1,0 +1,100 @@
+//! Between Trials as objects and trials as the core sees them.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use kube::ResourceExt;
+
+use super::{
+    DesiredState, LABEL_STUDY, ObjectiveValue, ObservationSeries, SamplerRecord, StudyStatus, Trial, TrialSpec,
+    TrialStatus,
+};
+use crate::core::{self, Limits, Phase, Proposal, Recorded, Series, Study};
+use crate::validate::parse_duration;
+
+/// The name of a Trial: four digits at least, so that names sort.
+pub fn trial_name(study: &str, index: u32) -> String {
+    format!("{study}-{index:04}")
+}
+
+/// The Trial object of a proposal.
+pub fn new_trial(study: &Study, proposal: &Proposal) -> Trial {
+    let mut trial = Trial::new(
+        &trial_name(&study.name, proposal.index),
+        TrialSpec {
+            study: study.name.clone(),
+            index: proposal.index,
+            assignments: proposal.assignments.clone(),
+            sampler: SamplerRecord { name: proposal.sampler.to_owned(), version: proposal.version },
+            bracket: proposal.bracket,
+            proposed_after: proposal.proposed_after.map(MicroTime),
+            desired_state: DesiredState::Running,
+            stop: None,
+        },
+    );
+    trial.metadata.labels = Some(BTreeMap::from([(LABEL_STUDY.to_owned(), study.name.clone())]));
+    trial
+}
+
+/// A Trial as the core sees it. `live` are observations fresher than the status, `occupied` tells
+/// whether a Job or process of it is not gone yet.
+pub fn core_trial(study: &Study, trial: &Trial, live: Option<Series>, occupied: bool) -> core::Trial {
+    let pending = TrialStatus::default();
+    let status = trial.status.as_ref().unwrap_or(&pending);
+    let metric = &study.objective.metric;
+    let recorded = || {
+        let series = status.observations.iter().find(|series| series.metric == *metric);
+        series.map(|s| Series::from_recorded(&s.steps, &s.values, s.count)).unwrap_or_default()
+    };
+    let finished = status.phase.is_finished();
+    let value = status.objectives.iter().find(|objective| objective.metric == *metric).map(|objective| objective.value);
+    core::Trial {
+        index: trial.spec.index,
+        assignments: trial.spec.assignments.clone(),
+        phase: status.phase,
+        stopped: trial.spec.desired_state == DesiredState::Stopped,
+        occupied,
+        bracket: trial.spec.bracket,
+        series: live.filter(|_| !finished).unwrap_or_else(recorded),
+        value: value.filter(|_| status.phase == Phase::Succeeded),
+        completed: status.completion_time.as_ref().map(|time| time.0),
+        message: status.message.clone(),
+    }
+}
+
+/// What a Study has recorded about itself.
+pub fn recorded(status: Option<&StudyStatus>) -> Recorded {
+    let Some(status) = status else {
+        return Recorded::default();
+    };
+    Recorded {
+        start: status.start_time.as_ref().map(|time| time.0),
+        last_index: status.last_index,
+        ended: status.ended.as_ref().map(|ended| {
+            let limits = Limits {
+                max_trials: ended.max_trials,
+                max_failed_trials: ended.max_failed_trials,
+                max_duration: ended.max_duration.as_deref().and_then(parse_duration),
+                target: ended.target,
+            };
+            (ended.reason, limits)
+        }),
+    }
+}
+
+/// Whether a Trial belongs to the Study `name`.
+pub fn belongs_to(trial: &Trial, name: &str) -> bool {
+    trial.spec.study == name && trial.labels().get(LABEL_STUDY).is_some_and(|label| label == name)
+}
+
+/// What a status says of a series: the objective's value so far, and the points.
+pub fn observed(study: &Study, series: &Series) -> (Vec<ObjectiveValue>, Vec<ObservationSeries>) {
+    let objective = &study.objective;
+    let Some((step, value)) = series.value(objective.value, objective.direction) else {
+        return (Vec::new(), Vec::new());
+    };
+    let (steps, values) = series.points().iter().copied().unzip();
+    let value = ObjectiveValue { metric: objective.metric.clone(), value, step: Some(step) };
+    let points = ObservationSeries { metric: objective.metric.clone(), count: series.count(), steps, values };
+    (vec![value], vec![points])
+}

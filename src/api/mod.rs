@@ -1,0 +1,28 @@
+//! The wire types of `sweep-operator.dev/v1alpha1`: what stands in YAML, in the API server and in the
+//! folder of a local run. They carry no decision; the core has types of its own.
+
+mod condition;
+mod crd;
+mod history;
+mod status;
+mod study;
+mod trial;
+
+pub use condition::{Condition, ConditionStatus, is_true};
+pub use crd::{crds, crds_yaml};
+pub use history::{belongs_to, core_trial, new_trial, observed, recorded, trial_name};
+pub use status::{InvalidSpec, not_ready, study_status};
+pub use study::*;
+pub use trial::*;
+
+/// The API group of Study and Trial, and the prefix of our labels.
+pub const GROUP: &str = "sweep-operator.dev";
+
+/// Label on Trials, Jobs and pods: the name of their Study.
+pub const LABEL_STUDY: &str = "sweep-operator.dev/study";
+
+/// Label on Jobs and pods: the name of their Trial.
+pub const LABEL_TRIAL: &str = "sweep-operator.dev/trial";
+
+/// Field manager of everything that the operator writes.
+pub const FIELD_MANAGER: &str = "sweep-operator";

@@ -1,0 +1,560 @@
+//! Study: what a user asks for, and how far it has come.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use kube::{CustomResource, KubeSchema};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+
+use super::Condition;
+
+/// A hyperparameter sweep: a search space, an objective, and the Job that evaluates one configuration.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "sweep-operator.dev",
+    version = "v1alpha1",
+    kind = "Study",
+    plural = "studies",
+    namespaced,
+    doc = "A Study is a hyperparameter sweep: it proposes configurations, runs each as a Job (a Trial), stops the losing ones, and keeps the best.",
+    status = "StudyStatus",
+    derive = "PartialEq",
+    shortname = "swp",
+    category = "sweeps",
+    scale(
+        spec_replicas_path = ".spec.parallelism",
+        status_replicas_path = ".status.trials.active"
+    ),
+    printcolumn(name = "State", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].reason"#),
+    printcolumn(name = "Progress", type_ = "string", json_path = ".status.progress", description = "Finished trials of maxTrials"),
+    printcolumn(name = "Running", type_ = "integer", json_path = ".status.trials.running", description = "Trials whose trainer runs"),
+    printcolumn(name = "Best", type_ = "number", json_path = ".status.best.objectives[0].value", description = "Best value of the first objective"),
+    printcolumn(name = "Trial", type_ = "string", json_path = ".status.best.trial", priority = 1, description = "The best Trial"),
+    printcolumn(name = "Message", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].message"#, priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = Rule::new("self.metadata.name.size() <= 40").message("metadata.name must have at most 40 characters, so that the names of Trials and Jobs fit"),
+    validation = Rule::new("!self.metadata.name.contains('.')").message("metadata.name must be a DNS label: lower-case letters, digits and '-', no dots")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.parameters == oldSelf.parameters").message("spec.parameters is immutable: create a new Study").reason(Reason::FieldValueForbidden))]
+#[x_kube(validation = Rule::new("self.objectives.all(o, oldSelf.objectives.exists(p, p.metric == o.metric && p.direction == o.direction && has(p.value) == has(o.value) && (!has(p.value) || p.value == o.value)))").message("spec.objectives is immutable but for target: create a new Study").reason(Reason::FieldValueForbidden))]
+#[x_kube(validation = Rule::new("has(self.initialAssignments) == has(oldSelf.initialAssignments) && (!has(self.initialAssignments) || self.initialAssignments == oldSelf.initialAssignments)").message("spec.initialAssignments is immutable: create a new Study").reason(Reason::FieldValueForbidden))]
+#[x_kube(validation = Rule::new("has(self.sampler) == has(oldSelf.sampler) && (!has(self.sampler) || self.sampler == oldSelf.sampler)").message("spec.sampler is immutable: create a new Study").reason(Reason::FieldValueForbidden))]
+#[x_kube(validation = Rule::new("has(self.pruner) == has(oldSelf.pruner) && (!has(self.pruner) || self.pruner == oldSelf.pruner)").message("spec.pruner is immutable: create a new Study").reason(Reason::FieldValueForbidden))]
+#[x_kube(validation = Rule::new("has(self.seed) == has(oldSelf.seed) && (!has(self.seed) || self.seed == oldSelf.seed)").message("spec.seed is immutable: create a new Study").reason(Reason::FieldValueForbidden))]
+#[x_kube(validation = Rule::new("has(self.metrics) == has(oldSelf.metrics) && (!has(self.metrics) || self.metrics == oldSelf.metrics)").message("spec.metrics is immutable: create a new Study").reason(Reason::FieldValueForbidden))]
+#[x_kube(validation = Rule::new("has(self.gpu) == has(oldSelf.gpu) && (!has(self.gpu) || self.gpu == oldSelf.gpu)").message("spec.gpu is immutable: create a new Study").reason(Reason::FieldValueForbidden))]
+#[x_kube(validation = Rule::new("has(self.bestConfigMap) == has(oldSelf.bestConfigMap) && (!has(self.bestConfigMap) || self.bestConfigMap == oldSelf.bestConfigMap)").message("spec.bestConfigMap is immutable: create a new Study").reason(Reason::FieldValueForbidden))]
+#[x_kube(validation = Rule::new("self.parameters.all(p, !has(p.when) || p.when.all(w, w.parameter != p.name && self.parameters.exists(q, q.name == w.parameter)))").message("spec.parameters[].when[].parameter must name another, earlier parameter"))]
+pub struct StudySpec {
+    /// What is optimised. One objective for now.
+    #[schemars(length(min = 1, max = 1))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["metric".into()]))]
+    pub objectives: Vec<ObjectiveSpec>,
+
+    /// The search space. Each parameter reaches every container of the template as an environment
+    /// variable of its own name; `$(name)` in `command` and `args` is expanded by Kubernetes.
+    #[schemars(length(min = 1, max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub parameters: Vec<ParameterSpec>,
+
+    /// Configurations that are tried first, such as the one in use today: a value for every active
+    /// parameter, written as the trainer shall see it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), schema_with = "initial_assignments_schema")]
+    pub initial_assignments: Vec<BTreeMap<String, String>>,
+
+    /// What proposes configurations: exactly one. Left out: the operator chooses (now `sobol`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sampler: Option<SamplerSpec>,
+
+    /// What stops losing Trials before their end: at most one. Left out: every Trial runs to its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pruner: Option<PrunerSpec>,
+
+    /// How many configurations are tried. A search space that is exhausted earlier completes the Study.
+    #[schemars(range(min = 1, max = 10000))]
+    pub max_trials: u32,
+
+    /// How many Trials may be unfinished at the same time. 0 starts nothing new.
+    #[serde(default = "one", deserialize_with = "null_is_one")]
+    #[schemars(range(min = 0, max = 1000))]
+    pub parallelism: u32,
+
+    /// When more than this many Trials have failed, the Study has failed. Left out: a tenth of maxTrials, at least 3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 10000))]
+    pub max_failed_trials: Option<u32>,
+
+    /// How long the Study may take from its start, such as `90m` or `1h30m` (units d, h, m, s). Then what runs is stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), regex(pattern = r"^([0-9]+(d|h|m|s))+$"))]
+    pub max_duration: Option<String>,
+
+    /// No new Trial starts while true; what runs ends. `Suspended` is True once nothing runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspend: Option<bool>,
+
+    /// Seed of every random choice. Left out: derived from the Study's name, and shown in the status.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 9007199254740991_u64))]
+    pub seed: Option<u64>,
+
+    /// Where the trainer's metrics are found. Left out: `file`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<MetricsSpec>,
+
+    /// GPUs of each Trial, for the trainer's container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<GpuSpec>,
+
+    /// A ConfigMap that is kept at the best assignment, for a Deployment's `envFrom`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub best_config_map: Option<BestConfigMapSpec>,
+
+    /// The Job of a Trial, a batch/v1 JobTemplateSpec as in a CronJob. The trainer is its first
+    /// container, or the one that the annotation `kubectl.kubernetes.io/default-container` names.
+    /// An edited template is used for later Trials. Where the template leaves
+    /// `terminationGracePeriodSeconds` out it is 5, so that a stopped Trial frees its GPUs within seconds.
+    #[schemars(schema_with = "job_template_schema")]
+    pub job_template: serde_json::Value,
+}
+
+/// A metric that is optimised.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ObjectiveSpec {
+    /// The metric's name, as the trainer writes it.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[A-Za-z_][A-Za-z0-9_./@-]*$"))]
+    pub metric: String,
+    /// Whether higher or lower is better.
+    pub direction: Direction,
+    /// The Study is complete once a finished Trial is at least this good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<f64>,
+    /// Which of a Trial's observations is its value: the `Last` (where left out) or the `Best` over its steps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "ValueOf")]
+    pub value: Option<ValueOf>,
+}
+
+/// Whether higher or lower is better.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Direction {
+    /// Higher is better.
+    Maximize,
+    /// Lower is better.
+    Minimize,
+}
+
+/// Which observation is a Trial's value.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ValueOf {
+    /// The observation at the highest step.
+    #[default]
+    Last,
+    /// The best observation over all steps.
+    Best,
+}
+
+/// One dimension of the search space: a name, and exactly one of `double`, `int`, `discrete` and `categorical`.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("[has(self.double), has(self.int), has(self.discrete), has(self.categorical)].filter(x, x).size() == 1").message("a parameter has exactly one of double, int, discrete and categorical"))]
+pub struct ParameterSpec {
+    /// The parameter's name: also its environment variable, and `$(name)` in `command` and `args`.
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[A-Za-z_][A-Za-z0-9_.-]{0,62}$"))]
+    pub name: String,
+    /// A real number from a range.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub double: Option<DoubleSpec>,
+    /// A whole number from a range.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub int: Option<IntSpec>,
+    /// One of some numbers, in their order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub discrete: Option<DiscreteSpec>,
+    /// One of some words, without an order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub categorical: Option<CategoricalSpec>,
+    /// The parameter exists only where all of these hold.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4))]
+    pub when: Vec<WhenSpec>,
+    /// What the environment variable holds where the parameter is inactive. Needed where the template refers to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub inactive_value: Option<String>,
+}
+
+/// A real number from a range, both ends included.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.min < self.max").message("min must be below max"))]
+#[x_kube(validation = Rule::new("!has(self.scale) || self.scale != 'Log' || self.min > 0.0").message("a Log scale needs min above 0"))]
+#[x_kube(validation = Rule::new("!has(self.step) || !has(self.scale) || self.scale != 'Log'").message("step and a Log scale exclude each other: use discrete values"))]
+#[x_kube(validation = Rule::new("!has(self.step) || self.step > 0.0").message("step must be above 0"))]
+pub struct DoubleSpec {
+    /// The lowest value.
+    pub min: f64,
+    /// The highest value.
+    pub max: f64,
+    /// `Linear` (where left out), or `Log` where factors matter rather than differences.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Scale")]
+    pub scale: Option<Scale>,
+    /// Only min, min + step, min + 2 step, … are proposed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<f64>,
+}
+
+/// A whole number from a range, both ends included.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.min < self.max").message("min must be below max"))]
+#[x_kube(validation = Rule::new("!has(self.scale) || self.scale != 'Log' || self.min > 0").message("a Log scale needs min above 0"))]
+#[x_kube(validation = Rule::new("!has(self.step) || !has(self.scale) || self.scale != 'Log'").message("step and a Log scale exclude each other: use discrete values"))]
+pub struct IntSpec {
+    /// The lowest value.
+    #[schemars(range(min = -9007199254740991_i64, max = 9007199254740991_i64))]
+    pub min: i64,
+    /// The highest value.
+    #[schemars(range(min = -9007199254740991_i64, max = 9007199254740991_i64))]
+    pub max: i64,
+    /// `Linear` (where left out), or `Log` where factors matter rather than differences.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Scale")]
+    pub scale: Option<Scale>,
+    /// Only min, min + step, min + 2 step, … are proposed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 9007199254740991_i64))]
+    pub step: Option<i64>,
+}
+
+/// One of some numbers.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new("self.values.all(v, self.values.exists_one(w, w == v))").message("values must be distinct"))]
+pub struct DiscreteSpec {
+    /// The numbers.
+    #[schemars(length(min = 1, max = 64))]
+    pub values: Vec<f64>,
+}
+
+/// One of some words.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new("self.values.all(v, self.values.exists_one(w, w == v))").message("values must be distinct"))]
+pub struct CategoricalSpec {
+    /// The words.
+    #[schemars(length(min = 1, max = 64), schema_with = "words_schema")]
+    pub values: Vec<String>,
+}
+
+/// How a range is covered.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Scale {
+    /// Evenly in the value.
+    #[default]
+    Linear,
+    /// Evenly in the value's logarithm.
+    Log,
+}
+
+/// A condition on another parameter.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct WhenSpec {
+    /// The name of an earlier parameter, discrete or categorical.
+    #[schemars(length(min = 1, max = 63))]
+    pub parameter: String,
+    /// It holds where that parameter has one of these values.
+    #[serde(rename = "in")]
+    #[schemars(length(min = 1, max = 64), schema_with = "words_schema")]
+    pub any_of: Vec<String>,
+}
+
+/// What proposes configurations.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new("[has(self.random), has(self.grid), has(self.sobol)].filter(x, x).size() == 1").message("a sampler is exactly one of random, grid and sobol"))]
+pub struct SamplerSpec {
+    /// Independent draws.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub random: Option<NoSettings>,
+    /// Every configuration of a finite search space once, in a seeded random order. Doubles need a `step`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grid: Option<NoSettings>,
+    /// A scrambled Sobol sequence: covers the space more evenly than independent draws.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sobol: Option<NoSettings>,
+}
+
+/// Nothing to set.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct NoSettings {}
+
+/// What stops losing Trials before their end.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new("[has(self.median), has(self.hyperband)].filter(x, x).size() == 1").message("a pruner is exactly one of median and hyperband"))]
+pub struct PrunerSpec {
+    /// Stops a Trial that is worse than the median of the others at the same step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub median: Option<MedianSpec>,
+    /// Compares Trials at rungs (Li 2018), asynchronously: at each rung the best 1/reductionFactor go on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hyperband: Option<HyperbandSpec>,
+}
+
+/// Settings of the median pruner.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MedianSpec {
+    /// How many other Trials must have reached a step before anything is stopped at it. Left out: 5.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10000))]
+    pub startup_trials: Option<u32>,
+    /// Nothing is stopped before this step. Left out: 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 9007199254740991_i64))]
+    pub warmup_steps: Option<u64>,
+    /// Trials are compared at every so many steps, counted from warmupSteps. Left out: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 9007199254740991_i64))]
+    pub interval: Option<u64>,
+}
+
+/// Settings of Hyperband.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.minSteps < self.maxSteps").message("minSteps must be below maxSteps"))]
+pub struct HyperbandSpec {
+    /// The step of the first rung.
+    #[schemars(range(min = 1, max = 1000000000))]
+    pub min_steps: u64,
+    /// The steps of a whole Trial.
+    #[schemars(range(min = 1, max = 1000000000))]
+    pub max_steps: u64,
+    /// One of so many goes on from a rung to the next, which lies at so many times the steps. Left out: 3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 2, max = 10))]
+    pub reduction_factor: Option<u32>,
+}
+
+/// Where the trainer's metrics are found: one of `file` and `stdout`.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new("[has(self.file), has(self.stdout)].filter(x, x).size() == 1").message("metrics is exactly one of file and stdout"))]
+pub struct MetricsSpec {
+    /// The trainer appends lines such as `{"step": 3, "accuracy": 0.91}` to the file `$SWEEP_METRICS`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<NoSettings>,
+    /// The trainer prints such lines, or `epoch 3: accuracy=0.91`, among whatever else it prints. Best
+    /// effort: a log that the node rotates away before it was read is lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stdout: Option<NoSettings>,
+}
+
+/// GPUs of a Trial.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GpuSpec {
+    /// How many GPUs a Trial has.
+    #[schemars(range(min = 1, max = 1024))]
+    pub count: u32,
+    /// The extended resource. Left out: nvidia.com/gpu.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 316),
+        regex(pattern = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?/[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?$")
+    )]
+    pub resource: Option<String>,
+}
+
+impl GpuSpec {
+    /// The extended resource's name.
+    pub fn resource(&self) -> &str {
+        self.resource.as_deref().unwrap_or("nvidia.com/gpu")
+    }
+}
+
+/// The ConfigMap that holds the best assignment.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BestConfigMapSpec {
+    /// Its name; it is owned by the Study, and one that belongs to somebody else is never touched.
+    #[schemars(length(min = 1, max = 253), regex(pattern = r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$"))]
+    pub name: String,
+}
+
+/// How far a Study has come.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StudyStatus {
+    /// The generation of the spec that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Ready, Reconciling, Stalled, Suspended, Complete, Failed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+    /// Finished trials of maxTrials, such as `12/64`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress: Option<String>,
+    /// How many Trials there are, by phase.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trials: Option<TrialCounts>,
+    /// The best finished Trial that ran to its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub best: Option<BestTrial>,
+    /// When the Study was accepted; maxDuration counts from here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_time: Option<MicroTime>,
+    /// When the Study was complete or had failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completion_time: Option<MicroTime>,
+    /// The seed in use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+    /// The sampler in use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sampler: Option<String>,
+    /// The highest trial index ever given out; no index is used twice, also after its Trial was deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_index: Option<u32>,
+    /// Why the Study ended, and the limits it ended with: only an edit of one of them reopens it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Ended>,
+}
+
+/// How many Trials there are, by phase.
+#[derive(KubeSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TrialCounts {
+    /// All Trials.
+    pub total: u32,
+    /// Unfinished ones, and those whose Job is not gone yet: at most `parallelism`.
+    pub active: u32,
+    /// Waiting for their trainer to start.
+    pub pending: u32,
+    /// Their trainer runs.
+    pub running: u32,
+    /// Ran to their end.
+    pub succeeded: u32,
+    /// Stopped by the pruner.
+    pub pruned: u32,
+    /// Their trainer failed, or its metric is missing.
+    pub failed: u32,
+    /// Stopped because the Study ended, or by a user.
+    pub stopped: u32,
+}
+
+/// The best Trial.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BestTrial {
+    /// Its name.
+    pub trial: String,
+    /// Its index.
+    pub index: u32,
+    /// Its value of each objective.
+    #[schemars(length(max = 8))]
+    pub objectives: Vec<ObjectiveValue>,
+    /// Its assignments: what to put in production.
+    pub assignments: BTreeMap<String, String>,
+}
+
+/// The value of an objective.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ObjectiveValue {
+    /// The metric's name.
+    pub metric: String,
+    /// Its value.
+    pub value: f64,
+    /// The step at which it was observed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<u64>,
+}
+
+/// How a Study ended.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Ended {
+    /// Why.
+    pub reason: EndReason,
+    /// maxTrials at that time.
+    pub max_trials: u32,
+    /// maxFailedTrials at that time.
+    pub max_failed_trials: u32,
+    /// maxDuration at that time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_duration: Option<String>,
+    /// The target at that time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<f64>,
+}
+
+/// Why a Study ended.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EndReason {
+    /// As many Trials as asked for have finished.
+    MaxTrialsReached,
+    /// Every configuration of the search space was tried.
+    SearchSpaceExhausted,
+    /// A Trial is at least as good as the target.
+    TargetReached,
+    /// The time is over.
+    MaxDurationReached,
+    /// Failed: more Trials than allowed have failed.
+    TooManyFailedTrials,
+    /// Failed: the end came without a single result.
+    NoSuccessfulTrial,
+}
+
+impl EndReason {
+    /// Whether the Study did not do what was asked.
+    pub fn is_failure(self) -> bool {
+        matches!(self, EndReason::TooManyFailedTrials | EndReason::NoSuccessfulTrial)
+    }
+}
+
+impl std::fmt::Display for EndReason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Debug::fmt(self, f)
+    }
+}
+
+fn one() -> u32 {
+    1
+}
+
+/// `kubectl scale` and GitOps tools may leave an explicit null where the schema has a default.
+fn null_is_one<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    Ok(Option::<u32>::deserialize(deserializer)?.unwrap_or(1))
+}
+
+fn initial_assignments_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "maxItems": 64,
+        "items": {
+            "type": "object",
+            "maxProperties": 64,
+            "additionalProperties": {"type": "string", "maxLength": 64},
+        },
+    })
+}
+
+fn words_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "minItems": 1,
+        "maxItems": 64,
+        "items": {"type": "string", "maxLength": 64},
+    })
+}
+
+/// The pod template's schema is not embedded: its size and its CEL cost would be those of a pod, and
+/// fields newer than ours would be lost. The operator asks the API server by a dry run instead.
+fn job_template_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "x-kubernetes-preserve-unknown-fields": true,
+    })
+}

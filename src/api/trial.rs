@@ -1,0 +1,228 @@
+//! Trial: one configuration that is tried.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Condition, ObjectiveValue};
+use crate::metrics::Dropped;
+
+/// What a Trial shall be: written by the Study controller, all but `desiredState` and `stop` once.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "sweep-operator.dev",
+    version = "v1alpha1",
+    kind = "Trial",
+    plural = "trials",
+    namespaced,
+    doc = "A Trial is one configuration of a Study that is tried. The operator creates it, and runs it as a Job.",
+    status = "TrialStatus",
+    derive = "PartialEq",
+    shortname = "swt",
+    category = "sweeps",
+    selectable = ".status.phase",
+    printcolumn(name = "Study", type_ = "string", json_path = ".spec.study"),
+    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
+    printcolumn(
+        name = "Value",
+        type_ = "number",
+        json_path = ".status.objectives[0].value",
+        description = "Value of the first objective"
+    ),
+    printcolumn(
+        name = "Step",
+        type_ = "integer",
+        json_path = ".status.objectives[0].step",
+        description = "The step at which it was observed"
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.message"),
+    printcolumn(name = "Run", type_ = "integer", json_path = ".status.run.number", priority = 1)
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.study == oldSelf.study && self.index == oldSelf.index && self.assignments == oldSelf.assignments && self.sampler == oldSelf.sampler").message("what was proposed is immutable"))]
+#[x_kube(validation = Rule::new("has(self.bracket) == has(oldSelf.bracket) && (!has(self.bracket) || self.bracket == oldSelf.bracket)").message("what was proposed is immutable"))]
+#[x_kube(validation = Rule::new("has(self.proposedAfter) == has(oldSelf.proposedAfter) && (!has(self.proposedAfter) || self.proposedAfter == oldSelf.proposedAfter)").message("what was proposed is immutable"))]
+#[x_kube(validation = Rule::new("oldSelf.desiredState != 'Stopped' || self.desiredState == 'Stopped'").message("Stopped is final"))]
+pub struct TrialSpec {
+    /// The name of the Study.
+    #[schemars(length(min = 1, max = 63))]
+    pub study: String,
+    /// Which proposal of the Study this is, from 0.
+    pub index: u32,
+    /// A value for every active parameter, the exact string that the trainer sees.
+    #[schemars(schema_with = "assignments_schema")]
+    pub assignments: BTreeMap<String, String>,
+    /// What proposed it.
+    pub sampler: SamplerRecord,
+    /// The bracket of a Hyperband run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bracket: Option<u32>,
+    /// The last completion that the sampler had seen, so that a sweep can be replayed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proposed_after: Option<MicroTime>,
+    /// Whether the Trial shall run. Stopped is final, and is honoured when a user sets it.
+    pub desired_state: DesiredState,
+    /// Why the Trial was stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop: Option<StopRecord>,
+}
+
+/// What proposed an assignment.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SamplerRecord {
+    /// The sampler's name; `initial` for one of `initialAssignments`.
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
+    /// The version of its algorithm: it changes whenever its proposals would.
+    pub version: u32,
+}
+
+/// Whether a Trial shall run.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DesiredState {
+    /// It shall run to its end.
+    Running,
+    /// It shall end now.
+    Stopped,
+}
+
+/// Why a Trial was stopped.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StopRecord {
+    /// `Pruned`, or why the Study ended.
+    #[schemars(length(min = 1, max = 64))]
+    pub reason: String,
+    /// The evidence, for a person.
+    #[schemars(length(max = 1024))]
+    pub message: String,
+    /// The step at which the Trial was compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<u64>,
+    /// When it was decided.
+    pub at: MicroTime,
+}
+
+/// The stop reason of a pruner's verdict.
+pub const PRUNED: &str = "Pruned";
+
+/// How far a Trial has come: written by the Trial controller.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TrialStatus {
+    /// Pending, Running, or how it ended: Succeeded, Pruned, Failed, Stopped.
+    #[serde(default)]
+    pub phase: Phase,
+    /// What is going on, or how it ended, for a person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// `Running` (why not, where False), `Finished`, `MetricsDropped`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+    /// The run that counts, recorded before its Job is created. A Job that is not this run is deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<Run>,
+    /// How many runs ended without the trainer's fault, such as by an eviction.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub disruptions: u32,
+    /// The objectives' values: of the last step while it runs, the final ones once it has finished.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub objectives: Vec<ObjectiveValue>,
+    /// What was observed, thinned to at most 256 points.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub observations: Vec<ObservationSeries>,
+    /// Metric lines that were dropped, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dropped: Option<Dropped>,
+    /// The last lines of the trainer's log: a deleted Job takes its log along.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
+    pub log_tail: Option<String>,
+    /// When its trainer first ran.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_time: Option<MicroTime>,
+    /// When it finished; strictly increasing within a Study.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completion_time: Option<MicroTime>,
+}
+
+/// Where a Trial stands.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Phase {
+    /// Its trainer does not run yet.
+    #[default]
+    Pending,
+    /// Its trainer runs.
+    Running,
+    /// It ran to its end, and has a value.
+    Succeeded,
+    /// The pruner stopped it.
+    Pruned,
+    /// Its trainer failed, or its metric is missing.
+    Failed,
+    /// It was stopped because the Study ended, or by a user.
+    Stopped,
+}
+
+impl Phase {
+    /// Whether the Trial has ended.
+    pub fn is_finished(self) -> bool {
+        !matches!(self, Phase::Pending | Phase::Running)
+    }
+}
+
+/// One Job of a Trial.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Run {
+    /// From 1; a run that ended without the trainer's fault is followed by another.
+    pub number: u32,
+    /// The Job's name.
+    pub job: String,
+    /// The Job's UID, once it was created.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job_uid: Option<String>,
+    /// Hash of the template that the Job was built from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template_hash: Option<String>,
+    /// How many pods of the run had started, the last one's UID being `podUid`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub attempts: u32,
+    /// The pod whose observations stand in the status.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_uid: Option<String>,
+}
+
+/// A bounded series of observations.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ObservationSeries {
+    /// The metric's name.
+    pub metric: String,
+    /// How many observations there were before thinning.
+    pub count: u64,
+    /// The steps, increasing.
+    #[schemars(length(max = 256))]
+    pub steps: Vec<u64>,
+    /// The values at those steps.
+    #[schemars(length(max = 256))]
+    pub values: Vec<f64>,
+}
+
+fn is_zero(n: &u32) -> bool {
+    *n == 0
+}
+
+fn assignments_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({
+        "type": "object",
+        "maxProperties": 64,
+        "additionalProperties": {"type": "string", "maxLength": 64},
+    })
+}

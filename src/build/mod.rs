@@ -1,0 +1,20 @@
+//! Pure builders: from a Study's job template and a Trial to the Job that runs it. No client in here.
+
+mod environment;
+mod job;
+mod sidecar;
+mod template;
+
+pub use environment::environment;
+pub use job::{JobIdentity, dry_run_job, job, job_name};
+pub use sidecar::{SIDECAR_CONTAINER, SidecarSettings};
+pub use template::{Source, Template};
+
+/// The metrics file as the trainer's container sees it.
+pub const METRICS_FILE: &str = "/run/sweep-operator/metrics.jsonl";
+
+/// Where the volume of the metrics file is mounted.
+const METRICS_DIR: &str = "/run/sweep-operator";
+
+/// The volume of the metrics file.
+const METRICS_VOLUME: &str = "sweep-metrics";

@@ -1,0 +1,250 @@
+//! The user's job template, carried as JSON so that fields newer than ours are kept.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value};
+
+use super::sidecar::SIDECAR_CONTAINER;
+use super::{METRICS_DIR, METRICS_VOLUME};
+use crate::api::{Direction, GpuSpec, ParameterSpec, StudySpec};
+use crate::core::fnv1a;
+use crate::validate::Problems;
+
+/// A job template that was accepted, with what else of the spec shapes the Job.
+#[derive(Clone, Debug)]
+pub struct Template {
+    /// The batch/v1 JobTemplateSpec.
+    pub(super) json: Value,
+    /// Which container is the trainer.
+    pub(super) trainer: usize,
+    /// Where metrics come from.
+    pub source: Source,
+    /// GPUs of the trainer.
+    pub gpu: Option<GpuSpec>,
+    /// The objective's metric.
+    pub metric: String,
+    /// The objective's direction.
+    pub direction: Direction,
+}
+
+/// Where metrics come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The file `$SWEEP_METRICS`.
+    File,
+    /// The trainer's standard output.
+    Stdout,
+}
+
+const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
+const POD: &str = "spec.jobTemplate.spec.template.spec";
+
+impl Template {
+    /// Checks the template of `spec`; what is wrong is added to `problems`, and then the answer may be None.
+    pub fn new(spec: &StudySpec, problems: &mut Problems) -> Option<Template> {
+        let json = &spec.job_template;
+        check_metadata(&json["metadata"], "spec.jobTemplate.metadata", problems);
+        check_job(json, problems);
+        check_metadata(&json["spec"]["template"]["metadata"], "spec.jobTemplate.spec.template.metadata", problems);
+        let pod = &json["spec"]["template"]["spec"];
+        let Some(containers) = pod["containers"].as_array().filter(|list| !list.is_empty()) else {
+            problems.add(format!("{POD}.containers"), "must have at least one container: the trainer");
+            return None;
+        };
+        let trainer = trainer(json, containers, problems);
+        check_pod(pod, problems);
+        for (list, i, container) in all_containers(pod) {
+            check_container(spec, container, &format!("{POD}.{list}[{i}]"), problems);
+        }
+        if let (Some(gpu), Some(trainer)) = (&spec.gpu, containers.get(trainer)) {
+            for kind in ["limits", "requests"] {
+                if trainer["resources"][kind].get(gpu.resource()).is_some() {
+                    problems.add(
+                        "spec.gpu",
+                        format!("the template asks for {} as well, in {POD}.containers[…].resources.{kind}: keep one of the two", gpu.resource()),
+                    );
+                }
+            }
+        }
+        let stdout = spec.metrics.as_ref().is_some_and(|metrics| metrics.stdout.is_some());
+        let objective = spec.objectives.first()?;
+        Some(Template {
+            json: json.clone(),
+            trainer,
+            source: if stdout { Source::Stdout } else { Source::File },
+            gpu: spec.gpu.clone(),
+            metric: objective.metric.clone(),
+            direction: objective.direction,
+        })
+    }
+
+    /// A stable hash of the template as the user wrote it.
+    pub fn hash(&self) -> String {
+        // serde_json keeps object keys sorted, so that equal templates are equal texts.
+        format!("{:016x}", fnv1a(self.json.to_string().as_bytes()))
+    }
+
+    /// The trainer's container.
+    pub fn trainer(&self) -> &Value {
+        &self.json["spec"]["template"]["spec"]["containers"][self.trainer]
+    }
+
+    /// The name of the trainer's container.
+    pub fn trainer_name(&self) -> &str {
+        self.trainer()["name"].as_str().unwrap_or_default()
+    }
+
+    /// How long a Job is kept once its result is recorded, in seconds. One day where the template says nothing.
+    pub fn ttl_seconds(&self) -> i64 {
+        self.json["spec"]["ttlSecondsAfterFinished"].as_i64().unwrap_or(86_400)
+    }
+}
+
+/// Every container of a pod, with the name of its list and its position there.
+pub(super) fn all_containers(pod: &Value) -> impl Iterator<Item = (&'static str, usize, &Value)> {
+    ["initContainers", "containers"].into_iter().flat_map(move |list| {
+        let containers = pod[list].as_array().into_iter().flatten();
+        containers.enumerate().map(move |(i, container)| (list, i, container))
+    })
+}
+
+fn check_metadata(metadata: &Value, path: &str, problems: &mut Problems) {
+    for key in metadata.as_object().into_iter().flat_map(Map::keys) {
+        if !matches!(key.as_str(), "labels" | "annotations" | "creationTimestamp") {
+            problems.add(format!("{path}.{key}"), "is set by the operator: only labels and annotations may be given");
+        }
+    }
+    for kind in ["labels", "annotations"] {
+        for key in metadata[kind].as_object().into_iter().flat_map(Map::keys) {
+            if key.starts_with("sweep-operator.dev/") {
+                problems.add(format!("{path}.{kind}.{key}"), "the prefix sweep-operator.dev/ is reserved");
+            }
+        }
+    }
+}
+
+fn check_job(json: &Value, problems: &mut Problems) {
+    for key in json.as_object().into_iter().flat_map(Map::keys) {
+        if key != "metadata" && key != "spec" {
+            problems
+                .add(format!("spec.jobTemplate.{key}"), "is not a field of a job template: it has metadata and spec");
+        }
+    }
+    let spec = &json["spec"];
+    for key in ["selector", "manualSelector", "managedBy", "suspend"] {
+        if spec.get(key).is_some_and(|value| !value.is_null()) {
+            problems.add(format!("spec.jobTemplate.spec.{key}"), "belongs to the operator: leave it out");
+        }
+    }
+    for key in ["parallelism", "completions"] {
+        if spec[key].as_i64().is_some_and(|n| n > 1) && spec["completionMode"] != "Indexed" {
+            problems.add(
+                format!("spec.jobTemplate.spec.{key}"),
+                "above 1 needs completionMode Indexed: then pod 0 reports for the Trial",
+            );
+        }
+    }
+    if spec.get("podReplacementPolicy").is_some_and(|policy| policy != "Failed") {
+        problems.add(
+            "spec.jobTemplate.spec.podReplacementPolicy",
+            "must be Failed, or two pods of a Trial could hold GPUs at once: leave it out",
+        );
+    }
+    if spec["podFailurePolicy"]["rules"].as_array().is_some_and(|rules| rules.len() > 19) {
+        problems.add(
+            "spec.jobTemplate.spec.podFailurePolicy.rules",
+            "has more than 19 rules: the operator adds one, and 20 is the limit",
+        );
+    }
+}
+
+fn check_pod(pod: &Value, problems: &mut Problems) {
+    if let Some(policy) = pod.get("restartPolicy").filter(|policy| *policy != "Never") {
+        problems.add(
+            format!("{POD}.restartPolicy"),
+            format!("must be Never, not {policy}: the operator tells a failed Trial from a disrupted one"),
+        );
+    }
+    for (i, volume) in pod["volumes"].as_array().into_iter().flatten().enumerate() {
+        if volume["name"] == METRICS_VOLUME {
+            problems.add(
+                format!("{POD}.volumes[{i}].name"),
+                format!("{METRICS_VOLUME} is reserved for the operator's own volume"),
+            );
+        }
+    }
+    let mut names = BTreeSet::new();
+    for (list, i, container) in all_containers(pod) {
+        let path = format!("{POD}.{list}[{i}].name");
+        match container["name"].as_str() {
+            None | Some("") => problems.add(path, "a container needs a name"),
+            Some(SIDECAR_CONTAINER) => {
+                problems.add(path, format!("{SIDECAR_CONTAINER} is reserved for the operator's own sidecar"))
+            }
+            Some(name) if !names.insert(name) => problems.add(path, format!("{name:?} is used twice")),
+            Some(_) => {}
+        }
+    }
+}
+
+fn trainer(json: &Value, containers: &[Value], problems: &mut Problems) -> usize {
+    let Some(wanted) = json["spec"]["template"]["metadata"]["annotations"][DEFAULT_CONTAINER].as_str() else {
+        return 0;
+    };
+    containers.iter().position(|container| container["name"] == wanted).unwrap_or_else(|| {
+        problems.add(
+            format!("spec.jobTemplate.spec.template.metadata.annotations.{DEFAULT_CONTAINER}"),
+            format!("names the trainer {wanted:?}, but no container has this name"),
+        );
+        0
+    })
+}
+
+fn check_container(spec: &StudySpec, container: &Value, path: &str, problems: &mut Problems) {
+    for (i, mount) in container["volumeMounts"].as_array().into_iter().flatten().enumerate() {
+        if mount["mountPath"].as_str().is_some_and(|at| at.trim_end_matches('/') == METRICS_DIR) {
+            problems.add(
+                format!("{path}.volumeMounts[{i}].mountPath"),
+                format!("{METRICS_DIR} is reserved for the metrics file"),
+            );
+        }
+    }
+    for (i, variable) in container["env"].as_array().into_iter().flatten().enumerate() {
+        let name = variable["name"].as_str().unwrap_or_default();
+        let path = format!("{path}.env[{i}]");
+        if spec.parameters.iter().any(|parameter| parameter.name == name) {
+            problems.add(
+                format!("{path}.name"),
+                format!("{name} is a parameter, and would be hidden: rename one of the two"),
+            );
+        }
+        if name.starts_with("SWEEP_") {
+            problems.add(format!("{path}.name"), format!("{name}: the prefix SWEEP_ is reserved"));
+        }
+        check_references(spec, &variable["value"], &format!("{path}.value"), problems);
+    }
+    for list in ["command", "args"] {
+        for (i, argument) in container[list].as_array().into_iter().flatten().enumerate() {
+            check_references(spec, argument, &format!("{path}.{list}[{i}]"), problems);
+        }
+    }
+}
+
+/// An unset `$(momentum)` would stay literal in the trainer's arguments.
+fn check_references(spec: &StudySpec, text: &Value, path: &str, problems: &mut Problems) {
+    let Some(text) = text.as_str() else {
+        return;
+    };
+    let unset = |parameter: &&ParameterSpec| !parameter.when.is_empty() && parameter.inactive_value.is_none();
+    for parameter in spec.parameters.iter().filter(unset) {
+        if text.contains(&format!("$({})", parameter.name)) {
+            problems.add(
+                path,
+                format!(
+                    "refers to $({0}), which is unset where {0} is inactive: give {0} an inactiveValue",
+                    parameter.name
+                ),
+            );
+        }
+    }
+}

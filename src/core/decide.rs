@@ -1,0 +1,366 @@
+//! What a study does next.
+
+use jiff::Timestamp;
+
+use super::pruner::Verdict;
+use super::ranking::{Best, beats, best};
+use super::sampler::Next;
+use super::space::Assignments;
+use super::study::{EndReason, Limits, Phase, Study, Trial};
+
+/// What a study has recorded about itself, beside its trials.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Recorded {
+    /// When it was accepted.
+    pub start: Option<Timestamp>,
+    /// The highest trial index ever given out.
+    pub last_index: Option<u32>,
+    /// How it ended, with the limits of that time.
+    pub ended: Option<(EndReason, Limits)>,
+}
+
+/// What to do, and what to record.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    /// Trials to tell to stop. Carried out before anything is proposed.
+    pub stops: Vec<Stop>,
+    /// Trials to create, in index order, once `recorded` is written.
+    pub proposals: Vec<Proposal>,
+    /// What to record about the study itself.
+    pub recorded: Recorded,
+    /// The best trial.
+    pub best: Option<Best>,
+    /// Where the study stands.
+    pub state: State,
+    /// What is going on, for a person.
+    pub message: String,
+    /// When time alone changes the decision.
+    pub look_again: Option<Timestamp>,
+}
+
+/// Where a study stands.
+#[derive(Clone, Debug, PartialEq)]
+pub enum State {
+    /// Trials are being run.
+    Running,
+    /// Suspended; whether nothing runs any more.
+    Suspended {
+        /// Nothing runs.
+        quiet: bool,
+    },
+    /// It has ended, and what still ran is being stopped.
+    Ending(EndReason),
+    /// It has ended, and nothing runs.
+    Ended(EndReason),
+}
+
+/// A trial to stop.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stop {
+    /// The trial.
+    pub index: u32,
+    /// `Pruned`, or why the study ended.
+    pub reason: String,
+    /// The evidence.
+    pub message: String,
+    /// The step at which it was compared.
+    pub step: Option<u64>,
+}
+
+/// A trial to create.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Proposal {
+    /// Its index.
+    pub index: u32,
+    /// Its assignments.
+    pub assignments: Assignments,
+    /// The sampler's name, `initial` for an initial assignment.
+    pub sampler: &'static str,
+    /// The version of the sampler's algorithm.
+    pub version: u32,
+    /// Its bracket.
+    pub bracket: Option<u32>,
+    /// The last completion that was seen.
+    pub proposed_after: Option<Timestamp>,
+}
+
+/// The stop reason of a pruner's verdict.
+pub const PRUNED: &str = crate::api::PRUNED;
+
+/// What the study does next. `history` holds every trial, in any order.
+pub fn decide(study: &Study, history: &[Trial], recorded: &Recorded, now: Timestamp) -> Decision {
+    let mut history = history.to_vec();
+    history.sort_by_key(|trial| trial.index);
+    let view = View { study, history: &history, recorded, now };
+    view.decide()
+}
+
+struct View<'a> {
+    study: &'a Study,
+    history: &'a [Trial],
+    recorded: &'a Recorded,
+    now: Timestamp,
+}
+
+impl View<'_> {
+    fn decide(&self) -> Decision {
+        let start = self.recorded.start.unwrap_or(self.now);
+        let best = best(self.study.objective.direction, self.history);
+        let mut decision = Decision {
+            stops: Vec::new(),
+            proposals: Vec::new(),
+            recorded: Recorded { start: Some(start), last_index: self.last_index(), ended: None },
+            best,
+            state: State::Running,
+            message: String::new(),
+            look_again: None,
+        };
+        let deadline = self.study.limits.max_duration.and_then(|limit| start.checked_add(limit).ok());
+        if let Some(reason) = self.latched().or_else(|| self.limit_reached(best, deadline)) {
+            return self.end(decision, reason);
+        }
+        decision.look_again = deadline;
+        decision.stops = self.pruned();
+        let proposed = self.propose(&mut decision);
+        if let Some(reason) = self.worked_off(&proposed, best) {
+            decision.look_again = None;
+            return self.end(decision, reason);
+        }
+        decision.state = match self.study.suspend {
+            true => State::Suspended { quiet: self.active() == 0 },
+            false => State::Running,
+        };
+        decision.message = self.progress(&decision);
+        decision
+    }
+
+    fn last_index(&self) -> Option<u32> {
+        self.history.last().map(|trial| trial.index).max(self.recorded.last_index)
+    }
+
+    fn active(&self) -> u32 {
+        self.history.iter().filter(|trial| trial.is_active()).count() as u32
+    }
+
+    fn count(&self, phase: Phase) -> u32 {
+        self.history.iter().filter(|trial| trial.phase == phase).count() as u32
+    }
+
+    /// An end stands until a limit is edited, whatever happens to the trials.
+    fn latched(&self) -> Option<EndReason> {
+        let (reason, limits) = self.recorded.ended.as_ref()?;
+        (*limits == self.study.limits).then_some(*reason)
+    }
+
+    /// Ends that stop what still runs.
+    fn limit_reached(&self, best: Option<Best>, deadline: Option<Timestamp>) -> Option<EndReason> {
+        let limits = &self.study.limits;
+        let direction = self.study.objective.direction;
+        if self.count(Phase::Failed) > limits.max_failed_trials {
+            return Some(EndReason::TooManyFailedTrials);
+        }
+        if let (Some(target), Some(best)) = (limits.target, best)
+            && !beats(direction, target, best.value)
+        {
+            return Some(EndReason::TargetReached);
+        }
+        if deadline.is_some_and(|deadline| self.now >= deadline) {
+            return Some(with_result(EndReason::MaxDurationReached, best));
+        }
+        None
+    }
+
+    /// Ends that come when nothing is left to do.
+    fn worked_off(&self, proposed: &Proposed, best: Option<Best>) -> Option<EndReason> {
+        if self.active() > 0 {
+            return None;
+        }
+        match proposed {
+            Proposed::NoTrialsLeft => Some(with_result(EndReason::MaxTrialsReached, best)),
+            Proposed::Exhausted => Some(with_result(EndReason::SearchSpaceExhausted, best)),
+            Proposed::Some | Proposed::HeldBack => None,
+        }
+    }
+
+    fn end(&self, mut decision: Decision, reason: EndReason) -> Decision {
+        decision.stops = self
+            .history
+            .iter()
+            .filter(|trial| trial.can_be_stopped())
+            .map(|trial| Stop {
+                index: trial.index,
+                reason: reason.to_string(),
+                message: "the study has ended".to_owned(),
+                step: None,
+            })
+            .collect();
+        decision.recorded.ended = Some((reason, self.study.limits.clone()));
+        decision.message = self.epilogue(reason, decision.best);
+        let active = self.active();
+        if active > 0 {
+            decision.message += &format!("; {} being stopped", counted(active, "trial is", "trials are"));
+            decision.state = State::Ending(reason);
+        } else {
+            decision.state = State::Ended(reason);
+        }
+        decision
+    }
+
+    fn pruned(&self) -> Vec<Stop> {
+        let Some(pruner) = &self.study.pruner else {
+            return Vec::new();
+        };
+        let stop = |verdict: Verdict| Stop {
+            index: verdict.index,
+            reason: PRUNED.to_owned(),
+            message: verdict.message,
+            step: Some(verdict.step),
+        };
+        pruner.verdicts(self.study, self.history).into_iter().map(stop).collect()
+    }
+
+    fn propose(&self, decision: &mut Decision) -> Proposed {
+        let limits = &self.study.limits;
+        let mut known = self.history.to_vec();
+        loop {
+            if known.len() as u32 >= limits.max_trials {
+                return Proposed::NoTrialsLeft;
+            }
+            if self.study.suspend || self.active() + decision.proposals.len() as u32 >= self.study.parallelism {
+                return Proposed::HeldBack;
+            }
+            let Some(index) = decision.recorded.last_index.map_or(Some(0), |last| last.checked_add(1)) else {
+                return Proposed::Exhausted;
+            };
+            let Some((assignments, sampler, version)) = self.next(&known, index) else {
+                return if decision.proposals.is_empty() { Proposed::Exhausted } else { Proposed::Some };
+            };
+            let bracket = self.study.pruner.as_ref().and_then(|pruner| pruner.bracket(index));
+            known.push(Trial {
+                index,
+                assignments: assignments.clone(),
+                phase: Phase::Pending,
+                stopped: false,
+                occupied: false,
+                bracket,
+                series: Default::default(),
+                value: None,
+                completed: None,
+                message: None,
+            });
+            decision.recorded.last_index = Some(index);
+            let proposed_after = self.history.iter().filter_map(|trial| trial.completed).max();
+            decision.proposals.push(Proposal { index, assignments, sampler, version, bracket, proposed_after });
+        }
+    }
+
+    /// Initial assignments first: those that no trial of the history has, in their order.
+    fn next(&self, known: &[Trial], index: u32) -> Option<(Assignments, &'static str, u32)> {
+        let initial = self.study.initial.iter().find(|initial| {
+            let initial = self.study.space.canonical(initial);
+            !known.iter().any(|trial| self.study.space.canonical(&trial.assignments) == initial)
+        });
+        if let Some(initial) = initial {
+            return Some((initial.clone(), "initial", 1));
+        }
+        let sampler = self.study.sampler;
+        match sampler.next(self.study, known, index) {
+            Next::Propose(assignments) => Some((assignments, sampler.name(), sampler.version())),
+            Next::Exhausted => None,
+        }
+    }
+
+    fn progress(&self, decision: &Decision) -> String {
+        let total = self.history.len() as u32;
+        let finished = self.history.iter().filter(|trial| trial.phase.is_finished()).count();
+        let unfinished: Vec<&Trial> = self.history.iter().filter(|trial| !trial.phase.is_finished()).collect();
+        let mut parts = vec![format!("{finished} of {} trials finished", self.study.limits.max_trials)];
+        let running = self.count(Phase::Running);
+        if running > 0 {
+            parts.push(format!("{running} running"));
+        }
+        let waiting: Vec<&str> =
+            unfinished.iter().filter(|t| t.phase == Phase::Pending).filter_map(|t| t.message.as_deref()).collect();
+        if let Some(why) = most_common(&waiting) {
+            let wait = if waiting.len() == 1 { "waits" } else { "wait" };
+            parts.push(format!("{} of {} trials {wait}: {why}", waiting.len(), unfinished.len()));
+        }
+        let failed = self.count(Phase::Failed);
+        if failed > 0 {
+            let why = self.last_failure().map(|why| format!(" (last: {why})")).unwrap_or_default();
+            parts.push(format!("{failed} failed of at most {}{why}", self.study.limits.max_failed_trials));
+        }
+        if self.study.suspend {
+            parts.push("suspended".to_owned());
+        } else if self.study.parallelism == 0 && total < self.study.limits.max_trials && decision.proposals.is_empty() {
+            parts.push("parallelism is 0: nothing new starts".to_owned());
+        }
+        parts.join("; ")
+    }
+
+    fn epilogue(&self, reason: EndReason, best: Option<Best>) -> String {
+        let limits = &self.study.limits;
+        let failed = self.count(Phase::Failed);
+        let last = self.last_failure().map(|why| format!("; the last failure: {why}")).unwrap_or_default();
+        let what = match reason {
+            EndReason::TooManyFailedTrials => {
+                return format!(
+                    "{}, more than maxFailedTrials {}{last}",
+                    counted(failed, "trial failed", "trials failed"),
+                    limits.max_failed_trials
+                );
+            }
+            EndReason::NoSuccessfulTrial => {
+                return format!("none of {} has a result{last}", counted(self.history.len() as u32, "trial", "trials"));
+            }
+            EndReason::TargetReached => format!("target {} reached", limits.target.unwrap_or(f64::NAN)),
+            EndReason::MaxDurationReached => "maxDuration reached".to_owned(),
+            EndReason::SearchSpaceExhausted => {
+                format!("every configuration of the search space was tried ({})", self.history.len())
+            }
+            EndReason::MaxTrialsReached => {
+                format!("{} finished", counted(self.history.len() as u32, "trial", "trials"))
+            }
+        };
+        match best {
+            Some(best) => {
+                format!("{what}; best {} {} of trial {}", self.study.objective.metric, best.value, best.index)
+            }
+            None => what,
+        }
+    }
+
+    fn last_failure(&self) -> Option<&str> {
+        let failed = self.history.iter().filter(|trial| trial.phase == Phase::Failed);
+        failed.max_by_key(|trial| (trial.completed, trial.index))?.message.as_deref()
+    }
+}
+
+enum Proposed {
+    /// Trials are proposed; the space is exhausted after them.
+    Some,
+    HeldBack,
+    NoTrialsLeft,
+    Exhausted,
+}
+
+/// An end without a single result is a failure, whatever limit brought it.
+fn with_result(reason: EndReason, best: Option<Best>) -> EndReason {
+    match best {
+        Some(_) => reason,
+        None => EndReason::NoSuccessfulTrial,
+    }
+}
+
+fn counted(n: u32, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
+}
+
+/// The text that occurs most often, the first in the alphabet among equals.
+fn most_common<'a>(texts: &[&'a str]) -> Option<&'a str> {
+    let mut counts = std::collections::BTreeMap::<&str, usize>::new();
+    for text in texts {
+        *counts.entry(text).or_default() += 1;
+    }
+    counts.into_iter().max_by(|a, b| a.1.cmp(&b.1).then(b.0.cmp(a.0))).map(|(text, _)| text)
+}

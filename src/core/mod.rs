@@ -1,0 +1,21 @@
+//! The functional core: what a sweep does next. No clock, no I/O, no Kubernetes, no global randomness.
+//!
+//! [`decide`] is the one entry: a validated [`Study`], its history and the time go in, a [`Decision`]
+//! comes out. It is total, deterministic and idempotent: once a decision is carried out, deciding again
+//! asks for nothing more.
+
+mod decide;
+pub mod pruner;
+mod ranking;
+mod rng;
+pub mod sampler;
+mod series;
+mod space;
+mod study;
+
+pub use decide::{Decision, Proposal, Recorded, State, Stop, decide};
+pub use ranking::{Best, beats, best};
+pub use rng::{fnv1a, stream};
+pub use series::{MAX_POINTS, Series};
+pub use space::{Activation, Assignments, Domain, Parameter, Space, Value};
+pub use study::{Direction, EndReason, Limits, Objective, Phase, Study, Trial, ValueOf};

@@ -1,0 +1,88 @@
+//! Hyperband (Li 2018, JMLR 18-185) in the asynchronous stopping form: trials never wait for each other.
+//! A bracket only sets a trial's first rung; all trials that reached a rung are compared there, whatever
+//! their bracket (as in Syne Tune, Salinas 2022).
+
+use super::{Verdict, short};
+use crate::core::ranking::beats;
+use crate::core::study::{Study, Trial};
+
+/// Settings of Hyperband: min_steps < max_steps, reduction_factor at least 2.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Hyperband {
+    /// The step of the first rung.
+    pub min_steps: u64,
+    /// The steps of a whole trial.
+    pub max_steps: u64,
+    /// One of so many goes on from a rung; the next lies at so many times the steps.
+    pub reduction_factor: u32,
+}
+
+impl Hyperband {
+    /// The rungs' steps: min_steps · eta^k below max_steps. At max_steps nothing is left to stop.
+    pub fn rungs(&self) -> Vec<u64> {
+        let eta = u64::from(self.reduction_factor);
+        std::iter::successors(Some(self.min_steps), |step| step.checked_mul(eta))
+            .take_while(|step| *step < self.max_steps)
+            .collect()
+    }
+
+    /// The bracket of trial `index`: 0 stops at every rung, each further one skips another rung, the last
+    /// never stops. Brackets are dealt by smooth weighted round-robin with Hyperband's sizes
+    /// ceil((smax + 1) eta^s / (s + 1)), s being the number of rungs that stop.
+    pub fn bracket(&self, index: u32) -> u32 {
+        let rungs = self.rungs().len() as u32;
+        let weights: Vec<u128> = (0..=rungs)
+            .map(|bracket| {
+                let s = rungs - bracket;
+                (u128::from(rungs + 1) * u128::from(self.reduction_factor).pow(s)).div_ceil(u128::from(s + 1))
+            })
+            .collect();
+        let total: u128 = weights.iter().sum();
+        let mut credit = vec![0_i128; weights.len()];
+        let mut chosen = 0;
+        for _ in 0..=(u128::from(index) % total) {
+            for (credit, weight) in credit.iter_mut().zip(&weights) {
+                *credit += *weight as i128;
+            }
+            chosen = (0..credit.len()).reduce(|a, b| if credit[b] > credit[a] { b } else { a }).unwrap_or(0);
+            credit[chosen] -= total as i128;
+        }
+        chosen as u32
+    }
+
+    /// Whether `trial` is not among the best 1/eta of the trials that reached its last rung. The first
+    /// eta - 1 at a rung always go on.
+    pub fn verdict(&self, study: &Study, history: &[Trial], trial: &Trial) -> Option<Verdict> {
+        let (which, direction) = (study.objective.value, study.objective.direction);
+        let reached = trial.series.last_step()?;
+        if reached >= self.max_steps {
+            return None;
+        }
+        let first = trial.bracket.unwrap_or(0) as usize;
+        let rung = self.rungs().into_iter().skip(first).take_while(|rung| *rung <= reached).last()?;
+        let (_, value) = trial.series.value_at(rung, which, direction)?;
+        let at_rung: Vec<(u32, f64)> = history
+            .iter()
+            .filter(|peer| peer.series.last_step() >= Some(rung))
+            .filter_map(|peer| Some((peer.index, peer.series.value_at(rung, which, direction)?.1)))
+            .collect();
+        let eta = self.reduction_factor as usize;
+        if at_rung.len() < eta {
+            return None;
+        }
+        let places = at_rung.len() / eta;
+        // Ties go to the lower index, as for the best trial.
+        let ahead =
+            at_rung.iter().filter(|(index, v)| beats(direction, *v, value) || (*v == value && *index < trial.index));
+        let rank = ahead.count() + 1;
+        (rank > places).then(|| Verdict {
+            index: trial.index,
+            step: rung,
+            message: format!(
+                "at step {rung}: {}, rank {rank} of the {} trials that reached this rung; the best {places} go on",
+                short(value),
+                at_rung.len()
+            ),
+        })
+    }
+}

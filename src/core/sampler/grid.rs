@@ -1,0 +1,85 @@
+//! Every configuration of a finite space once, in a seeded order that is never laid out in memory.
+
+use super::{Assignments, Tried};
+use crate::core::rng::fnv1a;
+use crate::core::study::Study;
+
+/// The first configuration, in the seeded order, that was not tried. The space is finite and not exhausted.
+pub fn first_untried(study: &Study, tried: &Tried) -> Assignments {
+    let order = Permutation::new(study.seed, study.space.size().unwrap_or(1));
+    let mut position = 0;
+    loop {
+        let configuration = study.space.nth(order.at(position));
+        // Among size + 1 positions one is untried, or the space were exhausted; the end is for safety.
+        if !tried.contains(&configuration) || position + 1 >= order.size {
+            return configuration;
+        }
+        position += 1;
+    }
+}
+
+/// A permutation of 0..size: a Feistel network on the next even power of two, walked until it falls
+/// inside (Black and Rogaway 2002, "Ciphers with arbitrary finite domains").
+struct Permutation {
+    seed: u64,
+    size: u128,
+    half_bits: u32,
+}
+
+impl Permutation {
+    fn new(seed: u64, size: u128) -> Permutation {
+        let bits = 128 - size.saturating_sub(1).leading_zeros();
+        Permutation { seed, size, half_bits: bits.div_ceil(2).clamp(1, 63) }
+    }
+
+    fn at(&self, position: u128) -> u128 {
+        // A size beyond 2^126 keeps its first positions in order: nobody gets that far.
+        if self.size > 1 << 126 {
+            return position;
+        }
+        let mut x = position;
+        loop {
+            x = self.round_trip(x);
+            if x < self.size {
+                return x;
+            }
+        }
+    }
+
+    fn round_trip(&self, x: u128) -> u128 {
+        let mask = (1_u128 << self.half_bits) - 1;
+        let (mut left, mut right) = (x >> self.half_bits, x & mask);
+        for round in 0..4_u8 {
+            let mut input = [0; 25];
+            input[..8].copy_from_slice(&self.seed.to_le_bytes());
+            input[8..24].copy_from_slice(&right.to_le_bytes());
+            input[24] = round;
+            let hash = fnv1a(&input);
+            // FNV's low bits are its weakest: fold the high half in.
+            let mixed = u128::from(hash ^ (hash >> 32));
+            (left, right) = (right, left ^ (mixed & mask));
+        }
+        (left << self.half_bits) | right
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_order_holds_every_rank_once() {
+        for size in [1_u128, 2, 3, 7, 64, 100, 1_000] {
+            let order = Permutation::new(42, size);
+            let mut seen: Vec<u128> = (0..size).map(|i| order.at(i)).collect();
+            seen.sort_unstable();
+            assert_eq!(seen, (0..size).collect::<Vec<_>>(), "size {size}");
+        }
+    }
+
+    #[test]
+    fn another_seed_gives_another_order() {
+        let order = |seed| -> Vec<u128> { (0..50).map(|i| Permutation::new(seed, 50).at(i)).collect() };
+        assert_ne!(order(1), order(2));
+    }
+}

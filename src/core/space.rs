@@ -1,0 +1,427 @@
+//! The search space: parameters, the values they may have, and which of them exist in a branch.
+
+use std::collections::BTreeMap;
+
+/// A value for every active parameter, the exact string that the trainer sees.
+pub type Assignments = BTreeMap<String, String>;
+
+/// What a parameter may be. Every domain is valid: min < max, Log above 0, values distinct.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Domain {
+    /// A real number from a range.
+    Double {
+        /// Lowest.
+        min: f64,
+        /// Highest.
+        max: f64,
+        /// Even in the logarithm.
+        log: bool,
+        /// Only min + k step.
+        step: Option<f64>,
+    },
+    /// A whole number from a range.
+    Int {
+        /// Lowest.
+        min: i64,
+        /// Highest.
+        max: i64,
+        /// Even in the logarithm.
+        log: bool,
+        /// Only min + k step.
+        step: i64,
+    },
+    /// One of some numbers, ascending.
+    Discrete(Vec<f64>),
+    /// One of some words.
+    Categorical(Vec<String>),
+}
+
+/// A value of a domain. Discrete and categorical values are their position.
+#[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
+pub enum Value {
+    /// Of a double.
+    Double(f64),
+    /// Of an int.
+    Int(i64),
+    /// Of a discrete or categorical parameter.
+    Choice(usize),
+}
+
+/// A parameter exists only where its parent has one of these values.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Activation {
+    /// Position of the parent, below the parameter's own.
+    pub parent: usize,
+    /// The parent's values, as positions in its domain.
+    pub choices: Vec<usize>,
+}
+
+/// One dimension of the space.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Parameter {
+    /// Its name.
+    pub name: String,
+    /// What it may be.
+    pub domain: Domain,
+    /// It exists only where all of these hold.
+    pub when: Vec<Activation>,
+    /// What the environment variable holds where it is inactive.
+    pub inactive_value: Option<String>,
+}
+
+/// A search space: parameters in order, parents before children.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Space {
+    parameters: Vec<Parameter>,
+}
+
+impl Domain {
+    /// How many values there are; None for a continuum.
+    pub fn size(&self) -> Option<u128> {
+        match self {
+            Domain::Double { step: None, .. } => None,
+            Domain::Double { min, max, step: Some(step), .. } => Some(grid_points(*min, *max, *step)),
+            Domain::Int { min, max, step, .. } => {
+                Some(((i128::from(*max) - i128::from(*min)) / i128::from(*step)) as u128 + 1)
+            }
+            Domain::Discrete(values) => Some(values.len() as u128),
+            Domain::Categorical(values) => Some(values.len() as u128),
+        }
+    }
+
+    /// The value at `u` from [0, 1): each value of a finite domain has its own bin; under Log a whole
+    /// number's bin is [n - 1/2, n + 1/2) in the logarithm.
+    pub fn at_unit(&self, u: f64) -> Value {
+        match self {
+            Domain::Double { min, max, log: false, step: None } => {
+                // min + u (max - min) would overflow for ranges near the largest doubles.
+                Value::Double((min * (1.0 - u) + max * u).clamp(*min, *max))
+            }
+            Domain::Double { min, max, log: true, .. } => {
+                let (low, high) = (libm::log(*min), libm::log(*max));
+                Value::Double(libm::exp(low + u * (high - low)).clamp(*min, *max))
+            }
+            Domain::Int { min, max, log: true, .. } => {
+                let (low, high) = (libm::log(*min as f64 - 0.5), libm::log(*max as f64 + 0.5));
+                let value = libm::floor(libm::exp(low + u * (high - low)) + 0.5);
+                Value::Int((value as i64).clamp(*min, *max))
+            }
+            finite => {
+                let size = finite.size().unwrap_or(1);
+                let rank = ((u * size as f64) as u128).min(size - 1);
+                finite.nth(rank)
+            }
+        }
+    }
+
+    /// The value at `rank`, below [`Domain::size`], of a finite domain. A continuum gives its lowest value.
+    pub fn nth(&self, rank: u128) -> Value {
+        match self {
+            Domain::Double { min, max, step, .. } => {
+                let step = step.unwrap_or(0.0);
+                Value::Double(round_to_grid(min + rank as f64 * step, *min, step).min(*max))
+            }
+            Domain::Int { min, step, .. } => Value::Int((i128::from(*min) + rank as i128 * i128::from(*step)) as i64),
+            Domain::Discrete(_) | Domain::Categorical(_) => Value::Choice(rank as usize),
+        }
+    }
+
+    /// The text that the trainer sees.
+    pub fn text(&self, value: Value) -> String {
+        match (self, value) {
+            (_, Value::Double(x)) => double_text(x),
+            (_, Value::Int(n)) => n.to_string(),
+            (Domain::Discrete(values), Value::Choice(i)) => number_text(values[i]),
+            (Domain::Categorical(values), Value::Choice(i)) => values[i].clone(),
+            (_, Value::Choice(i)) => i.to_string(),
+        }
+    }
+
+    /// The value that `text` stands for, or what is wrong with it.
+    ///
+    /// # Errors
+    /// A message that says what would be accepted.
+    pub fn parse(&self, text: &str) -> Result<Value, String> {
+        match self {
+            Domain::Double { min, max, step, .. } => {
+                let x: f64 = parse_finite(text)?;
+                if x < *min || x > *max {
+                    return Err(format!("{text} is outside {} to {}", double_text(*min), double_text(*max)));
+                }
+                if let Some(step) = step {
+                    let rank = libm::round((x - min) / step);
+                    if (min + rank * step - x).abs() > 1e-9 * step.max(x.abs()) {
+                        return Err(format!(
+                            "{text} is not {} plus a multiple of {}",
+                            double_text(*min),
+                            double_text(*step)
+                        ));
+                    }
+                    return Ok(self.nth(rank as u128));
+                }
+                Ok(Value::Double(x))
+            }
+            Domain::Int { min, max, step, .. } => {
+                let n: i64 = text.trim().parse().map_err(|_| format!("{text:?} is not a whole number"))?;
+                if n < *min || n > *max {
+                    return Err(format!("{n} is outside {min} to {max}"));
+                }
+                if (i128::from(n) - i128::from(*min)) % i128::from(*step) != 0 {
+                    return Err(format!("{n} is not {min} plus a multiple of {step}"));
+                }
+                Ok(Value::Int(n))
+            }
+            Domain::Discrete(values) => {
+                let x = parse_finite(text)?;
+                let position = values.iter().position(|v| *v == x);
+                position
+                    .map(Value::Choice)
+                    .ok_or_else(|| format!("{text} is none of {}", list(values.iter().map(|v| number_text(*v)))))
+            }
+            Domain::Categorical(values) => {
+                let position = values.iter().position(|v| v == text);
+                position
+                    .map(Value::Choice)
+                    .ok_or_else(|| format!("{text:?} is none of {}", list(values.iter().cloned())))
+            }
+        }
+    }
+
+    /// The value as JSON: a number, but for categories.
+    pub fn json(&self, value: Value) -> serde_json::Value {
+        match (self, value) {
+            (_, Value::Double(x)) => x.into(),
+            (_, Value::Int(n)) => n.into(),
+            (Domain::Discrete(values), Value::Choice(i)) if is_whole(values[i]) => (values[i] as i64).into(),
+            (Domain::Discrete(values), Value::Choice(i)) => values[i].into(),
+            (domain, value) => domain.text(value).into(),
+        }
+    }
+}
+
+impl Space {
+    /// A space of `parameters`, parents before children: validation has seen to it.
+    pub fn new(parameters: Vec<Parameter>) -> Space {
+        Space { parameters }
+    }
+
+    /// The parameters, in order.
+    pub fn parameters(&self) -> &[Parameter] {
+        &self.parameters
+    }
+
+    /// Assignments from one value a parameter, inactive ones left out.
+    pub fn assemble(&self, mut value: impl FnMut(usize, &Domain) -> Value) -> Assignments {
+        let mut values: Vec<Option<Value>> = Vec::with_capacity(self.parameters.len());
+        for (position, parameter) in self.parameters.iter().enumerate() {
+            // Drawn also where inactive, so that one branch does not shift the draws of another.
+            let drawn = value(position, &parameter.domain);
+            values.push(parameter.is_active(&values).then_some(drawn));
+        }
+        self.texts(&values)
+    }
+
+    /// How many configurations there are; None for a continuum, saturating at the largest number.
+    pub fn size(&self) -> Option<u128> {
+        if self.parameters.iter().any(|p| p.domain.size().is_none()) {
+            return None;
+        }
+        Some(self.count(&mut Vec::new(), &mut BTreeMap::new()))
+    }
+
+    /// The configuration at `rank`, below [`Space::size`]: each once, in mixed radix over the active parameters.
+    pub fn nth(&self, mut rank: u128) -> Assignments {
+        let mut memo = BTreeMap::new();
+        let mut values = Vec::new();
+        for parameter in &self.parameters {
+            if !parameter.is_active(&values) {
+                values.push(None);
+                continue;
+            }
+            let size = parameter.domain.size().unwrap_or(1);
+            if self.is_parent(values.len()) {
+                let mut choice = 0;
+                loop {
+                    values.push(Some(parameter.domain.nth(choice)));
+                    let below = self.count(&mut values, &mut memo);
+                    if rank < below || choice + 1 >= size {
+                        break;
+                    }
+                    rank -= below;
+                    choice += 1;
+                    values.pop();
+                }
+            } else {
+                values.push(Some(parameter.domain.nth(rank % size)));
+                rank /= size;
+            }
+        }
+        self.texts(&values)
+    }
+
+    /// The values of `assignments`, in the order of the parameters; None where inactive.
+    ///
+    /// # Errors
+    /// Every problem, as (parameter's name, message).
+    pub fn parse(&self, assignments: &Assignments) -> Result<Vec<Option<Value>>, Vec<(String, String)>> {
+        let mut problems = Vec::new();
+        let mut values: Vec<Option<Value>> = Vec::new();
+        for parameter in &self.parameters {
+            let active = parameter.is_active(&values);
+            let value = match (active, assignments.get(&parameter.name)) {
+                (true, Some(text)) => match parameter.domain.parse(text) {
+                    Ok(value) => Some(value),
+                    Err(message) => {
+                        problems.push((parameter.name.clone(), message));
+                        None
+                    }
+                },
+                (true, None) => {
+                    problems
+                        .push((parameter.name.clone(), "is missing: every active parameter needs a value".to_owned()));
+                    None
+                }
+                (false, Some(_)) => {
+                    problems.push((
+                        parameter.name.clone(),
+                        "is inactive here (its `when` does not hold): leave it out".to_owned(),
+                    ));
+                    None
+                }
+                (false, None) => None,
+            };
+            values.push(value);
+        }
+        for name in assignments.keys() {
+            if !self.parameters.iter().any(|p| p.name == *name) {
+                problems.push((name.clone(), "is not a parameter of this study".to_owned()));
+            }
+        }
+        if problems.is_empty() { Ok(values) } else { Err(problems) }
+    }
+
+    /// The same texts for the same configuration, however it was written: `0.10` and `0.1` are one.
+    pub fn canonical(&self, assignments: &Assignments) -> Assignments {
+        match self.parse(assignments) {
+            Ok(values) => self.texts(&values),
+            Err(_) => assignments.clone(),
+        }
+    }
+
+    /// The active assignments as JSON: numbers, and strings for categories.
+    pub fn json(&self, assignments: &Assignments) -> serde_json::Map<String, serde_json::Value> {
+        let values = self.parse(assignments).unwrap_or_default();
+        let known = self.parameters.iter().zip(values);
+        known.filter_map(|(p, value)| Some((p.name.clone(), p.domain.json(value?)))).collect()
+    }
+
+    fn texts(&self, values: &[Option<Value>]) -> Assignments {
+        let known = self.parameters.iter().zip(values);
+        known.filter_map(|(p, value)| Some((p.name.clone(), p.domain.text((*value)?)))).collect()
+    }
+
+    fn is_parent(&self, position: usize) -> bool {
+        self.parameters.iter().any(|p| p.when.iter().any(|a| a.parent == position))
+    }
+
+    /// How many configurations go on from `values`. Only parents branch; the count depends on nothing
+    /// but the values of parents, which key the memo.
+    fn count(&self, values: &mut Vec<Option<Value>>, memo: &mut BTreeMap<(usize, Vec<Option<usize>>), u128>) -> u128 {
+        let position = values.len();
+        let Some(parameter) = self.parameters.get(position) else {
+            return 1;
+        };
+        let parents = values.iter().enumerate().filter(|(i, _)| self.is_parent(*i));
+        let key = (position, parents.map(|(_, v)| v.map(Value::choice)).collect());
+        if let Some(known) = memo.get(&key) {
+            return *known;
+        }
+        let mut below = |value: Option<Value>| {
+            values.push(value);
+            let count = self.count(values, memo);
+            values.pop();
+            count
+        };
+        let size = parameter.domain.size().unwrap_or(1);
+        let count = if !parameter.is_active_at(values_before(&key.1, self)) {
+            below(None)
+        } else if self.is_parent(position) {
+            (0..size).map(|rank| below(Some(parameter.domain.nth(rank)))).fold(0, u128::saturating_add)
+        } else {
+            size.saturating_mul(below(Some(parameter.domain.nth(0))))
+        };
+        memo.insert(key, count);
+        count
+    }
+}
+
+/// The parents' values of a memo key, by the parent's position.
+fn values_before<'a>(parents: &'a [Option<usize>], space: &'a Space) -> impl Fn(usize) -> Option<usize> + 'a {
+    move |position| {
+        let nth = (0..position).filter(|i| space.is_parent(*i)).count();
+        parents.get(nth).copied().flatten()
+    }
+}
+
+impl Parameter {
+    /// Whether it exists, given the values of the parameters before it.
+    fn is_active(&self, before: &[Option<Value>]) -> bool {
+        self.is_active_at(|parent| before.get(parent).copied().flatten().map(Value::choice))
+    }
+
+    fn is_active_at(&self, choice_of: impl Fn(usize) -> Option<usize>) -> bool {
+        self.when.iter().all(|a| choice_of(a.parent).is_some_and(|choice| a.choices.contains(&choice)))
+    }
+}
+
+impl Value {
+    /// The position of a choice; parents are choices, validation has seen to it.
+    fn choice(self) -> usize {
+        match self {
+            Value::Choice(position) => position,
+            Value::Double(_) | Value::Int(_) => 0,
+        }
+    }
+}
+
+fn grid_points(min: f64, max: f64, step: f64) -> u128 {
+    // 1e-9: 0.1 to 0.3 by 0.1 is three points, whatever the rounding of (max - min) / step.
+    libm::floor((max - min) / step + 1e-9) as u128 + 1
+}
+
+/// `min + k step` without the noise of binary fractions: 0.3, not 0.30000000000000004.
+fn round_to_grid(x: f64, min: f64, step: f64) -> f64 {
+    let decimals = decimals(min).max(decimals(step));
+    match format!("{x:.decimals$}").parse() {
+        Ok(rounded) if decimals <= 15 => rounded,
+        _ => x,
+    }
+}
+
+fn decimals(x: f64) -> usize {
+    let text = format!("{x}");
+    text.split_once('.').map_or(0, |(_, fraction)| fraction.len())
+}
+
+fn is_whole(x: f64) -> bool {
+    x == libm::trunc(x) && x.abs() < 1e15
+}
+
+/// The shortest text that reads back as the same double: `0.001`, `1e-5`, `2.0`.
+fn double_text(x: f64) -> String {
+    format!("{x:?}")
+}
+
+/// As [`double_text`], but whole numbers as such: `16`, not `16.0`.
+fn number_text(x: f64) -> String {
+    if is_whole(x) { format!("{}", x as i64) } else { double_text(x) }
+}
+
+fn parse_finite(text: &str) -> Result<f64, String> {
+    let x: f64 = text.trim().parse().map_err(|_| format!("{text:?} is not a number"))?;
+    if x.is_finite() { Ok(x) } else { Err(format!("{text} is not a finite number")) }
+}
+
+fn list(items: impl Iterator<Item = String>) -> String {
+    items.collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,96 @@
+//! A validated study, and a trial as samplers, pruners and `decide` see it.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::pruner::Pruner;
+use super::sampler::SamplerKind;
+use super::series::Series;
+use super::space::{Assignments, Space};
+
+/// A study whose spec was accepted: nothing in it can be invalid later.
+#[derive(Clone, Debug)]
+pub struct Study {
+    /// The study's name.
+    pub name: String,
+    /// Seed of every random choice.
+    pub seed: u64,
+    /// What is optimised.
+    pub objective: Objective,
+    /// Where.
+    pub space: Space,
+    /// Configurations that are tried first.
+    pub initial: Vec<Assignments>,
+    /// What proposes.
+    pub sampler: SamplerKind,
+    /// What stops losing trials.
+    pub pruner: Option<Pruner>,
+    /// When it ends, and how much runs at once.
+    pub limits: Limits,
+    /// How many trials may be unfinished at the same time.
+    pub parallelism: u32,
+    /// Whether new trials are held back.
+    pub suspend: bool,
+}
+
+/// What is optimised.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Objective {
+    /// The metric's name.
+    pub metric: String,
+    /// Whether higher or lower is better.
+    pub direction: Direction,
+    /// Which observation is a trial's value.
+    pub value: ValueOf,
+}
+
+pub use crate::api::{Direction, EndReason, Phase, ValueOf};
+
+/// What ends a study. An edit of one of these reopens it, nothing else does.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Limits {
+    /// How many configurations are tried.
+    pub max_trials: u32,
+    /// With more failed trials than this, the study has failed.
+    pub max_failed_trials: u32,
+    /// How long it may take from its start.
+    pub max_duration: Option<SignedDuration>,
+    /// A value that is good enough.
+    pub target: Option<f64>,
+}
+
+/// A trial of the history.
+#[derive(Clone, Debug)]
+pub struct Trial {
+    /// Which proposal it is.
+    pub index: u32,
+    /// What was proposed.
+    pub assignments: Assignments,
+    /// Where it stands.
+    pub phase: Phase,
+    /// Whether it was told to stop.
+    pub stopped: bool,
+    /// Whether a Job or process of it is not gone yet; it holds its place until then.
+    pub occupied: bool,
+    /// The bracket of a Hyperband run.
+    pub bracket: Option<u32>,
+    /// The objective's observations.
+    pub series: Series,
+    /// Its final value, once it has finished with one.
+    pub value: Option<f64>,
+    /// When it finished.
+    pub completed: Option<Timestamp>,
+    /// Why it waits, or how it failed.
+    pub message: Option<String>,
+}
+
+impl Trial {
+    /// Whether it counts against `parallelism`.
+    pub fn is_active(&self) -> bool {
+        self.occupied || !self.phase.is_finished()
+    }
+
+    /// Whether a pruner may stop it: it is being run, and nobody has stopped it yet.
+    pub fn can_be_stopped(&self) -> bool {
+        !self.stopped && !self.phase.is_finished()
+    }
+}
