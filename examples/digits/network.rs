@@ -164,3 +164,29 @@ fn dot(left: &[f32], right: &[f32]) -> f32 {
     let rest: f32 = left_rest.iter().zip(right_rest).map(|(left, right)| left * right).sum();
     sums.iter().sum::<f32>() + rest
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::{CLASSES, PIXELS, load};
+
+    #[test]
+    fn the_gradient_is_how_the_loss_changes() {
+        let samples = load().expect("the embedded data is sound").validation;
+        let batch = &samples[..4];
+        let mut network = Network::new(PIXELS, 9, 2, CLASSES, &mut Random::new(1));
+        let gradient = network.gradient(batch).1.to_vec();
+        let mut loss_with = |index: usize, change: f32| {
+            let before = network.parameters[index];
+            network.parameters[index] = before + change;
+            let sum: f32 = batch.iter().map(|sample| network.classify(sample).1).sum();
+            network.parameters[index] = before;
+            sum / batch.len() as f32
+        };
+        for (index, &slope) in gradient.iter().enumerate() {
+            let change = 1e-3;
+            let measured = (loss_with(index, change) - loss_with(index, -change)) / (2.0 * change);
+            assert!((measured - slope).abs() < 2e-3, "parameter {index}: {measured}, but {slope}");
+        }
+    }
+}

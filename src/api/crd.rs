@@ -1,16 +1,37 @@
 //! The CustomResourceDefinitions, generated from the wire types.
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray,
+};
 use kube::CustomResourceExt;
 
 use super::{Study, Trial};
 
 /// The CRDs of Study and Trial.
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    vec![Study::crd(), Trial::crd()]
+    let mut crds = vec![Study::crd(), Trial::crd()];
+    for schema in crds.iter_mut().flat_map(|crd| &mut crd.spec.versions).filter_map(|version| version.schema.as_mut()) {
+        if let Some(root) = &mut schema.open_api_v3_schema {
+            drop_rust_formats(root);
+        }
+    }
+    crds
 }
 
-/// The CRDs as YAML documents, as in `crds/` and as `sweep crd` prints them.
+/// schemars names Rust's integer types as formats; the API server warns of those it does not know.
+fn drop_rust_formats(schema: &mut JSONSchemaProps) {
+    if schema.format.as_deref().is_some_and(|format| format.starts_with("uint")) {
+        schema.format = None;
+    }
+    schema.properties.iter_mut().flat_map(|map| map.values_mut()).for_each(drop_rust_formats);
+    match &mut schema.items {
+        Some(JSONSchemaPropsOrArray::Schema(item)) => drop_rust_formats(item),
+        Some(JSONSchemaPropsOrArray::Schemas(items)) => items.iter_mut().for_each(drop_rust_formats),
+        None => {}
+    }
+}
+
+/// The CRDs as YAML documents, as `sweep crd` prints them.
 ///
 /// # Errors
 /// None in practice: the types serialise.

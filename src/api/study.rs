@@ -46,7 +46,7 @@ use super::Condition;
 #[x_kube(validation = Rule::new("has(self.metrics) == has(oldSelf.metrics) && (!has(self.metrics) || self.metrics == oldSelf.metrics)").message("spec.metrics is immutable: create a new Study").reason(Reason::FieldValueForbidden))]
 #[x_kube(validation = Rule::new("has(self.gpu) == has(oldSelf.gpu) && (!has(self.gpu) || self.gpu == oldSelf.gpu)").message("spec.gpu is immutable: create a new Study").reason(Reason::FieldValueForbidden))]
 #[x_kube(validation = Rule::new("has(self.bestConfigMap) == has(oldSelf.bestConfigMap) && (!has(self.bestConfigMap) || self.bestConfigMap == oldSelf.bestConfigMap)").message("spec.bestConfigMap is immutable: create a new Study").reason(Reason::FieldValueForbidden))]
-#[x_kube(validation = Rule::new("self.parameters.all(p, !has(p.when) || p.when.all(w, w.parameter != p.name && self.parameters.exists(q, q.name == w.parameter)))").message("spec.parameters[].when[].parameter must name another, earlier parameter"))]
+#[x_kube(validation = Rule::new("self.parameters.all(i, p, !has(p.when) || p.when.all(w, self.parameters.exists(j, q, j < i && q.name == w.parameter)))").message("spec.parameters[].when[].parameter must name an earlier parameter"))]
 pub struct StudySpec {
     /// What is optimised. One objective for now.
     #[schemars(length(min = 1, max = 1))]
