@@ -183,10 +183,12 @@ mod tests {
             network.parameters[index] = before;
             sum / batch.len() as f32
         };
+        let loss = loss_with(0, 0.0);
         for (index, &slope) in gradient.iter().enumerate() {
-            let change = 1e-3;
-            let measured = (loss_with(index, change) - loss_with(index, -change)) / (2.0 * change);
-            assert!((measured - slope).abs() < 2e-3, "parameter {index}: {measured}, but {slope}");
+            // To one side at least: ReLU has a kink, which a change to the other side may cross.
+            let slopes = [1e-3, -1e-3].map(|change| (loss_with(index, change) - loss) / change);
+            let fits = slopes.iter().any(|measured| (measured - slope).abs() < 3e-3);
+            assert!(fits, "parameter {index}: {slope}, but measured {slopes:?}");
         }
     }
 }
