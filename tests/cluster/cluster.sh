@@ -302,7 +302,7 @@ run() {
     if [[ -z $node_reason ]] && start_kubelet; then
       report="node=yes"
     else
-      report="node=no node-skipped=${node_reason:-unknown}"
+      report="node=no node-skipped=$node_reason"
     fi
   fi
   echo "$report" >"$dir/ready"
@@ -330,16 +330,22 @@ finish() {
   wait "$janitor" 2>/dev/null || true
 }
 
-# Waits, and fails at once when a component is gone.
+# Waits for a command to succeed; gives up at once when a component is gone. Leaves the reason in `problem`.
 await() {
   local what=$1 seconds=$2 end process
   shift 2
   end=$((SECONDS + seconds))
   until step "$@" >/dev/null 2>&1; do
     for process in "${!processes[@]}"; do
-      kill -0 "$process" 2>/dev/null || failed "${processes[$process]} ended while waiting for $what"
+      if ! kill -0 "$process" 2>/dev/null; then
+        problem="${processes[$process]} ended while waiting for $what"
+        return 1
+      fi
     done
-    ((SECONDS < end)) || failed "no $what after $seconds s"
+    if ((SECONDS >= end)); then
+      problem="no $what after $seconds s"
+      return 1
+    fi
     sleep 0.1
   done
 }
@@ -415,7 +421,7 @@ start_control_plane() {
     --kubelet-client-certificate "$dir/pki/kubelet-client.crt" --kubelet-client-key "$dir/pki/kubelet-client.key" \
     --profiling=false "${audit[@]}"
   local kubectl=("$(component kubectl)" --kubeconfig "$dir/kubeconfig")
-  await "kube-apiserver" 120 "${kubectl[@]}" get --raw /readyz
+  await "kube-apiserver" 120 "${kubectl[@]}" get --raw /readyz || failed "$problem"
   component_process kube-controller-manager "$(component kube-controller-manager)" \
     --kubeconfig "$dir/controller-manager.kubeconfig" --leader-elect=false --secure-port 0 \
     --kube-api-qps 200 --kube-api-burst 400 --node-monitor-period 1s --root-ca-file "$dir/pki/ca.crt" \
@@ -423,7 +429,8 @@ start_control_plane() {
   component_process kube-scheduler "$(component kube-scheduler)" \
     --kubeconfig "$dir/scheduler.kubeconfig" --leader-elect=false --secure-port 0 --kube-api-qps 200 --kube-api-burst 400
   # No pod can be created before its service account is there.
-  await "service account default/default" 120 "${kubectl[@]}" -n default get serviceaccount default
+  await "service account default/default" 120 "${kubectl[@]}" -n default get serviceaccount default ||
+    failed "$problem"
 }
 
 # --- the node --------------------------------------------------------------------------------------------------------
@@ -557,7 +564,7 @@ volumePluginDir: $dir/volume-plugins
 resolvConf: $dir/resolv.conf
 cgroupDriver: cgroupfs
 cgroupRoot: /sweep-test-$slot
-cgroupsPerQOS: false
+cgroupsPerQOS: true # else containerd puts containers under /k8s.io, where nobody could tell whose they are
 failCgroupV1: false
 enforceNodeAllocatable: []
 failSwapOn: false
@@ -582,16 +589,25 @@ YAML
   # --kill-child: the death signal reaches the namespace's init too, and with it everything inside.
   component_process node unshare --mount --pid --fork --kill-child=KILL --propagation private \
     bash "$self" __node "$dir" "$(component kubelet)"
+  node_process=$!
 }
 
 start_kubelet() {
   local kubectl=("$(component kubectl)" --kubeconfig "$dir/kubeconfig")
   : >"$dir/start-kubelet"
-  await "node localhost" 60 "${kubectl[@]}" get node localhost
-  await "ready node" 60 "${kubectl[@]}" wait --for=condition=Ready --timeout=2s node/localhost
   # A new node is tainted until the controller manager has seen it ready.
-  await "node without taints" 60 bash -c '[[ -z $("$@") ]]' _ \
-    "${kubectl[@]}" get node localhost -o 'jsonpath={.spec.taints}'
+  # shellcheck disable=SC2016
+  await "node localhost" 60 "${kubectl[@]}" get node localhost &&
+    await "ready node" 60 "${kubectl[@]}" wait --for=condition=Ready --timeout=2s node/localhost &&
+    await "node without taints" 60 bash -c '[[ -z $("$@") ]]' _ \
+      "${kubectl[@]}" get node localhost -o 'jsonpath={.spec.taints}' && return
+  # Not every machine lets a kubelet live; the control plane alone is still of use.
+  node_reason=$problem
+  say "$node_reason; the last lines of the node's logs:"
+  tail -n 5 "$dir"/logs/{node,containerd,kubelet}.log >&2 || true
+  unset "processes[$node_process]"
+  kill -KILL "$node_process" 2>/dev/null || true
+  return 1
 }
 
 # The init of the node's namespaces.
@@ -659,7 +675,7 @@ SYSCTL
 # --- the janitor -----------------------------------------------------------------------------------------------------
 
 janitor() {
-  local id=$1 dir=$2 slot=$3 made=$4 end found
+  local id=$1 dir=$2 slot=$3 made=$4 end init found=()
   trap '' INT TERM HUP
   # Blocks until nobody holds the other end any more.
   cat >/dev/null
@@ -670,6 +686,11 @@ janitor() {
     # All at once and without asking: nothing here has to be saved.
     kill -KILL "${found[@]}" 2>/dev/null || true
     ((SECONDS < end)) || break
+    sleep 0.05
+  done
+  # The node's init is a zombie, or gone, only when the kernel has ended all in its namespace.
+  init=$(cat "$dir/node.pid" 2>/dev/null || true)
+  while [[ -n $init ]] && grep -qs '^State:[[:space:]]*[^Z[:space:]]' "/proc/$init/status" && ((SECONDS < end)); do
     sleep 0.05
   done
   remove_cgroups "sweep-test-$slot"
