@@ -1,12 +1,17 @@
 //! The command line. Exit codes: 0 done, 1 the work failed, 2 the input is wrong.
 
-use std::io::Read;
+use std::io::{IsTerminal, Read};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tracing_subscriber::EnvFilter;
 
 use crate::api::{self, Study};
+use crate::build::SidecarSettings;
+use crate::controller;
+use crate::sidecar;
 use crate::validate::{Problem, ValidStudy, validate};
 
 /// Hyperparameter sweeps, as Jobs of a Kubernetes cluster or as local processes.
@@ -26,6 +31,49 @@ enum Command {
     },
     /// Prints the CustomResourceDefinitions of Study and Trial.
     Crd,
+    /// Runs the controllers, in a cluster or with the current kubeconfig.
+    Operator(OperatorArgs),
+    /// Runs beside a trainer: follows its metrics file and prints what it finds for the operator.
+    Sidecar(sidecar::Args),
+}
+
+#[derive(Args)]
+struct OperatorArgs {
+    /// A namespace to serve; may be given several times. All namespaces where left out.
+    #[arg(long = "namespace", env = "SWEEP_NAMESPACES", value_delimiter = ',')]
+    namespaces: Vec<String>,
+    /// The image of the sidecar that is put into trial pods: this operator's own.
+    #[arg(long, env = "SWEEP_SIDECAR_IMAGE")]
+    sidecar_image: String,
+    /// The sidecar image's pull policy.
+    #[arg(long, env = "SWEEP_SIDECAR_PULL_POLICY", value_parser = ["Always", "IfNotPresent", "Never"])]
+    sidecar_pull_policy: Option<String>,
+    /// The sidecar's CPU request and limit.
+    #[arg(long, env = "SWEEP_SIDECAR_CPU", default_value = "50m")]
+    sidecar_cpu: String,
+    /// The sidecar's memory request and limit.
+    #[arg(long, env = "SWEEP_SIDECAR_MEMORY", default_value = "32Mi")]
+    sidecar_memory: String,
+    /// Where health (/healthz, /readyz) and metrics (/metrics) are served.
+    #[arg(long, env = "SWEEP_LISTEN", default_value = "0.0.0.0:8080")]
+    listen: SocketAddr,
+    /// How many reconciles of each controller run at once.
+    #[arg(long, env = "SWEEP_CONCURRENCY", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
+    concurrency: u16,
+    /// How log lines are written.
+    #[arg(long, env = "SWEEP_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+    /// What is logged, as of the tracing crate's filters: error, warn, info, debug, or by module.
+    #[arg(long, env = "SWEEP_LOG", default_value = "info")]
+    log: String,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
 }
 
 /// Runs the command of the process's arguments.
@@ -39,6 +87,48 @@ pub fn main() -> ExitCode {
             }
             Err(error) => failed(&error.to_string()),
         },
+        Command::Operator(args) => operator(args),
+        Command::Sidecar(args) => match sidecar::run(args) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => failed(&error.to_string()),
+        },
+    }
+}
+
+fn operator(args: OperatorArgs) -> ExitCode {
+    let filter = match EnvFilter::try_new(&args.log) {
+        Ok(filter) => filter,
+        Err(error) => {
+            eprintln!("error: --log {}: {error}", args.log);
+            return ExitCode::from(2);
+        }
+    };
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match args.log_format {
+        LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Json => lines.json().init(),
+    }
+    let settings = controller::Settings {
+        namespaces: args.namespaces,
+        sidecar: SidecarSettings {
+            image: args.sidecar_image,
+            pull_policy: args.sidecar_pull_policy,
+            cpu: args.sidecar_cpu,
+            memory: args.sidecar_memory,
+        },
+        listen: args.listen,
+        concurrency: args.concurrency,
+    };
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&format!("the runtime cannot start: {error}")),
+    };
+    let result = runtime.block_on(controller::run(settings));
+    // Followers and samplers in the background are not waited for.
+    runtime.shutdown_background();
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(&error.to_string()),
     }
 }
 

@@ -13,6 +13,8 @@
 pub mod api;
 pub mod build;
 pub mod cli;
+pub mod controller;
 pub mod core;
 pub mod metrics;
+pub mod sidecar;
 pub mod validate;

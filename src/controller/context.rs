@@ -1,0 +1,126 @@
+//! What both controllers share.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::{SignedDuration, Timestamp};
+use kube::runtime::events::{Recorder, Reporter};
+use kube::{Api, Client, Resource, ResourceExt};
+
+use super::Settings;
+use super::error::Failures;
+use super::follow::Followers;
+use super::telemetry::Telemetry;
+use super::watch::{Queues, Stores};
+use crate::api::{FIELD_MANAGER, Study, Trial};
+use crate::validate::{Problem, ValidStudy};
+
+/// What both controllers share. Nothing in it is needed for a right answer after a restart.
+pub struct Context {
+    pub client: Client,
+    pub settings: Settings,
+    pub stores: Stores,
+    pub queues: Queues,
+    pub followers: Followers,
+    pub telemetry: Arc<Telemetry>,
+    pub recorder: Recorder,
+    pub failures: Failures,
+    /// The verdict on each Study's spec, by UID and generation: a dry run is asked once.
+    verdicts: Mutex<HashMap<String, (i64, Verdict)>>,
+    /// The last completion of each Study, by UID.
+    completions: Mutex<HashMap<String, Timestamp>>,
+    /// The Trial whose assignment each Study's ConfigMap holds, by the Study's UID.
+    kept_best: Mutex<HashMap<String, String>>,
+}
+
+/// A spec, accepted or refused.
+pub type Verdict = Result<Arc<ValidStudy>, Arc<Vec<Problem>>>;
+
+impl Context {
+    pub fn new(
+        client: Client,
+        settings: Settings,
+        stores: Stores,
+        queues: Queues,
+        telemetry: Arc<Telemetry>,
+    ) -> Context {
+        let reporter = Reporter { controller: FIELD_MANAGER.to_owned(), instance: None };
+        Context {
+            recorder: Recorder::new(client.clone(), reporter),
+            followers: Followers::new(client.clone(), queues.clone(), telemetry.clone()),
+            client,
+            settings,
+            stores,
+            queues,
+            telemetry,
+            failures: Failures::default(),
+            verdicts: Mutex::default(),
+            completions: Mutex::default(),
+            kept_best: Mutex::default(),
+        }
+    }
+
+    /// The API of a kind in a namespace.
+    pub fn api<K>(&self, namespace: &str) -> Api<K>
+    where
+        K: Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    /// The verdict on this generation of the spec, if there is one.
+    pub fn verdict(&self, study: &Study) -> Option<Verdict> {
+        let verdicts = self.verdicts.lock().unwrap_or_else(PoisonError::into_inner);
+        let (generation, verdict) = verdicts.get(study.metadata.uid.as_deref()?)?;
+        (study.metadata.generation == Some(*generation)).then(|| verdict.clone())
+    }
+
+    /// Keeps the verdict on this generation of the spec.
+    pub fn keep_verdict(&self, study: &Study, verdict: &Verdict) {
+        let key = (study.uid().unwrap_or_default(), study.metadata.generation.unwrap_or_default());
+        let mut verdicts = self.verdicts.lock().unwrap_or_else(PoisonError::into_inner);
+        // Deleted Studies are dropped whenever there are many.
+        if verdicts.len() > 1_000 {
+            verdicts.clear();
+        }
+        verdicts.insert(key.0, (key.1, verdict.clone()));
+    }
+
+    /// A completion time for a Trial of `study`: now, or just after the last one.
+    pub fn completion_time(&self, study: &Study, now: Timestamp) -> Timestamp {
+        let recorded =
+            self.trials_of(study).iter().filter_map(|t| t.status.as_ref()?.completion_time.as_ref().map(|t| t.0)).max();
+        let mut completions = self.completions.lock().unwrap_or_else(PoisonError::into_inner);
+        if completions.len() > 1_000 {
+            completions.clear();
+        }
+        let last = completions.entry(study.uid().unwrap_or_default()).or_insert(Timestamp::MIN);
+        let floor = recorded.max(Some(*last)).and_then(|t| t.checked_add(SignedDuration::from_micros(1)).ok());
+        // The API keeps microseconds.
+        let now = Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now);
+        *last = floor.map_or(now, |floor| floor.max(now));
+        *last
+    }
+
+    /// Whether the Study's ConfigMap was seen to hold this Trial's assignment.
+    pub fn best_is_kept(&self, study: &Study, trial: &str) -> bool {
+        let kept = self.kept_best.lock().unwrap_or_else(PoisonError::into_inner);
+        study.metadata.uid.as_ref().and_then(|uid| kept.get(uid)).is_some_and(|kept| kept == trial)
+    }
+
+    /// The Study's ConfigMap holds this Trial's assignment.
+    pub fn keep_best(&self, study: &Study, trial: &str) {
+        let mut kept = self.kept_best.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.insert(study.uid().unwrap_or_default(), trial.to_owned());
+    }
+
+    /// The Trials of a Study, as last seen.
+    pub fn trials_of(&self, study: &Study) -> Vec<Arc<Trial>> {
+        let (namespace, name, uid) = (study.namespace(), study.name_any(), study.uid());
+        self.stores.trials.state_filter(|trial| {
+            trial.namespace() == namespace
+                && trial.spec.study == name
+                && trial.owner_references().iter().any(|owner| Some(&owner.uid) == uid.as_ref())
+        })
+    }
+}

@@ -1,0 +1,33 @@
+//! Kubernetes Events, on transitions only.
+
+use kube::Resource;
+use kube::runtime::events::{Event, EventType};
+
+use super::context::Context;
+
+/// What an Event tells.
+pub struct Note<'a> {
+    /// Whether a person should look.
+    pub warning: bool,
+    /// A stable CamelCase word.
+    pub reason: &'a str,
+    /// What the controller did.
+    pub action: &'a str,
+    /// For a person.
+    pub message: String,
+}
+
+/// Publishes an Event about `object`. One that fails is not worth failing a reconcile for.
+pub async fn publish<K: Resource<DynamicType = ()>>(context: &Context, object: &K, note: Note<'_>) {
+    let event = Event {
+        type_: if note.warning { EventType::Warning } else { EventType::Normal },
+        reason: note.reason.to_owned(),
+        // The API takes at most 1 kB.
+        note: Some(note.message.chars().take(900).collect()),
+        action: note.action.to_owned(),
+        secondary: None,
+    };
+    if let Err(error) = context.recorder.publish(&event, &object.object_ref(&())).await {
+        tracing::debug!(%error, reason = note.reason, "an Event could not be published");
+    }
+}

@@ -1,0 +1,338 @@
+//! Follows the logs that carry metrics, live: of the sidecar, or of the trainer itself. Observations
+//! stay in memory; a new one asks for its Study to be reconciled, and costs no write.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures::io::{AsyncBufRead, AsyncReadExt};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::LogParams;
+use kube::{Api, Client, ResourceExt};
+use tokio::task::JoinHandle;
+
+use super::error::{CALL_LIMIT, Error};
+use super::telemetry::Telemetry;
+use super::watch::Queues;
+use crate::build::{SIDECAR_CONTAINER, Source};
+use crate::core::{Objective, Series};
+use crate::metrics::{Dropped, LineSplitter, Parser, Report, SidecarLine};
+use crate::validate::ValidStudy;
+
+/// The sidecar sends a heartbeat every 20 s: a stream that is silent for this long is half-open.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// How often observations of a running Trial are put into its status: a report alone costs no write.
+const CHECKPOINT: Duration = Duration::from_secs(60);
+
+/// What is known of one pod's reports.
+#[derive(Clone, Debug, Default)]
+pub struct Reports {
+    /// The objective's observations.
+    pub series: Series,
+    /// Lines that were dropped.
+    pub dropped: Dropped,
+    /// Why the sidecar cannot read the metrics file.
+    pub problem: Option<String>,
+    /// The sidecar has said that nothing more will come.
+    pub ended: bool,
+    /// The log cannot be read any more, because the pod is gone.
+    pub lost: bool,
+}
+
+/// Where a pod's metrics are found, and what to look for.
+#[derive(Clone)]
+pub struct Followed {
+    namespace: String,
+    pod: String,
+    container: String,
+    source: Source,
+    objective: Objective,
+    rungs: Vec<u64>,
+    study: String,
+}
+
+impl Followed {
+    /// The log of `pod` that carries the metrics of a Trial of `study`.
+    pub fn new(study: &ValidStudy, pod: &Pod) -> Followed {
+        let container = match study.template.source {
+            Source::File => SIDECAR_CONTAINER,
+            Source::Stdout => study.template.trainer_name(),
+        };
+        Followed {
+            namespace: pod.namespace().unwrap_or_default(),
+            pod: pod.name_any(),
+            container: container.to_owned(),
+            source: study.template.source,
+            objective: study.core.objective.clone(),
+            rungs: study.core.pruner.as_ref().map(|pruner| pruner.rungs()).unwrap_or_default(),
+            study: study.core.name.clone(),
+        }
+    }
+}
+
+/// The logs that are followed, by pod UID.
+pub struct Followers {
+    client: Client,
+    queues: Queues,
+    telemetry: Arc<Telemetry>,
+    pods: Mutex<HashMap<String, Follower>>,
+}
+
+struct Follower {
+    log: Arc<tokio::sync::Mutex<Log>>,
+    reports: Arc<Mutex<Reports>>,
+    task: Option<JoinHandle<()>>,
+    checkpoint: Instant,
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+}
+
+impl Followers {
+    pub fn new(client: Client, queues: Queues, telemetry: Arc<Telemetry>) -> Followers {
+        Followers { client, queues, telemetry, pods: Mutex::default() }
+    }
+
+    /// What was read of a pod so far.
+    pub fn reports(&self, pod_uid: &str) -> Option<Reports> {
+        let pods = self.pods();
+        let reports = pods.get(pod_uid)?.reports.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Some(reports)
+    }
+
+    /// Whether it is time to put observations into the Trial's status; then it is not for another while.
+    pub fn is_checkpoint_due(&self, pod_uid: &str) -> bool {
+        let mut pods = self.pods();
+        let Some(follower) = pods.get_mut(pod_uid).filter(|follower| follower.checkpoint.elapsed() >= CHECKPOINT)
+        else {
+            return false;
+        };
+        follower.checkpoint = Instant::now();
+        true
+    }
+
+    /// Follows a pod's log, if it is not followed already.
+    pub fn follow(&self, pod_uid: &str, followed: &Followed) {
+        let mut pods = self.pods();
+        let follower = pods.entry(pod_uid.to_owned()).or_insert_with(|| self.follower(followed));
+        if follower.task.is_none() {
+            let log = follower.log.clone();
+            follower.task = Some(tokio::spawn(async move { log.lock().await.follow().await }));
+        }
+    }
+
+    /// Stops following, and reads what is left of the log of a pod that has ended.
+    pub async fn finish(&self, pod_uid: &str, followed: &Followed) -> Reports {
+        let (log, reports) = {
+            let mut pods = self.pods();
+            let follower = pods.entry(pod_uid.to_owned()).or_insert_with(|| self.follower(followed));
+            if let Some(task) = follower.task.take() {
+                task.abort();
+            }
+            (follower.log.clone(), follower.reports.clone())
+        };
+        let known = reports.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if !known.ended {
+            log.lock().await.read_rest().await;
+        }
+        let reports = reports.lock().unwrap_or_else(PoisonError::into_inner);
+        reports.clone()
+    }
+
+    /// Forgets pods of a Trial whose result is recorded.
+    pub fn forget(&self, pod_uids: impl IntoIterator<Item = String>) {
+        let mut pods = self.pods();
+        for uid in pod_uids {
+            pods.remove(&uid);
+        }
+    }
+
+    fn follower(&self, followed: &Followed) -> Follower {
+        let reports = Arc::new(Mutex::new(Reports::default()));
+        let log = Log {
+            api: Api::namespaced(self.client.clone(), &followed.namespace),
+            parser: Parser::new([followed.objective.metric.as_str()]),
+            followed: followed.clone(),
+            seen: Seen::Nothing,
+            reports: reports.clone(),
+            queues: self.queues.clone(),
+            telemetry: self.telemetry.clone(),
+        };
+        Follower { log: Arc::new(tokio::sync::Mutex::new(log)), reports, task: None, checkpoint: Instant::now() }
+    }
+
+    fn pods(&self) -> MutexGuard<'_, HashMap<String, Follower>> {
+        self.pods.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How far a log was read: what comes again after a reconnection is dropped.
+#[derive(Clone, Copy, PartialEq, PartialOrd)]
+enum Seen {
+    Nothing,
+    /// Of a sidecar: generation and offset in the metrics file.
+    File(u32, u64),
+    /// Of a trainer: the node's timestamp of the line.
+    Line(Timestamp),
+}
+
+/// One log and what was made of it.
+struct Log {
+    api: Api<Pod>,
+    followed: Followed,
+    parser: Parser,
+    seen: Seen,
+    reports: Arc<Mutex<Reports>>,
+    queues: Queues,
+    telemetry: Arc<Telemetry>,
+}
+
+impl Log {
+    /// Follows until the sidecar says that it was all, or somebody aborts this.
+    async fn follow(&mut self) {
+        let mut pause = Duration::from_millis(200);
+        loop {
+            let before = self.seen;
+            let result = self.stream(true).await;
+            if self.reports().ended {
+                return;
+            }
+            if let Err(error) = &result {
+                tracing::debug!(pod = self.followed.pod, %error, "the log cannot be followed, will be tried again");
+                if error.code() == Some(404) {
+                    return;
+                }
+            }
+            // Something came: the next break is a new one.
+            pause =
+                if self.seen == before { (pause * 2).min(Duration::from_secs(10)) } else { Duration::from_millis(200) };
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// Reads what there is, once.
+    async fn read_rest(&mut self) {
+        let result = match tokio::time::timeout(CALL_LIMIT, self.stream(false)).await {
+            Ok(result) => result,
+            Err(_) => Err(Error::Timeout),
+        };
+        match result {
+            Ok(()) => {}
+            Err(error) => {
+                tracing::debug!(pod = self.followed.pod, %error, "the log cannot be read");
+                self.reports().lost = matches!(error.code(), Some(404 | 400));
+            }
+        }
+    }
+
+    async fn stream(&mut self, follow: bool) -> Result<(), Error> {
+        let timestamps = self.followed.source == Source::Stdout;
+        let since_time = match self.seen {
+            Seen::Line(at) => Some(at),
+            Seen::Nothing | Seen::File(..) => None,
+        };
+        let params = LogParams {
+            container: Some(self.followed.container.clone()),
+            follow,
+            timestamps,
+            since_time,
+            ..LogParams::default()
+        };
+        let opened = self.api.clone();
+        let pod = self.followed.pod.clone();
+        let mut stream = Box::pin(super::error::call(opened.log_stream(&pod, &params)).await?);
+        let mut lines = LineSplitter::new();
+        let mut chunk = vec![0; 16 * 1024];
+        loop {
+            let read = match tokio::time::timeout(SILENCE, read_some(&mut stream, &mut chunk)).await {
+                // Opened anew: what comes again is recognised.
+                Err(_) => return Ok(()),
+                Ok(read) => read.map_err(|error| kube::Error::ReadEvents(error))?,
+            };
+            if read == 0 {
+                return Ok(());
+            }
+            let mut news = false;
+            lines.push(&chunk[..read], |line, _| news |= self.line(line));
+            if news {
+                self.queues.study(&self.followed.study, &self.followed.namespace);
+            }
+        }
+    }
+
+    /// Takes a line; whether it changed anything.
+    fn line(&mut self, line: &[u8]) -> bool {
+        match self.followed.source {
+            Source::File => self.sidecar_line(line),
+            Source::Stdout => self.trainer_line(line),
+        }
+    }
+
+    fn sidecar_line(&mut self, line: &[u8]) -> bool {
+        match std::str::from_utf8(line).ok().and_then(SidecarLine::parse) {
+            Some(SidecarLine::Report { generation, offset, step, metrics, .. }) => {
+                let at = Seen::File(generation, offset);
+                if at <= self.seen {
+                    return false;
+                }
+                self.seen = at;
+                self.report(&Report { step, values: metrics })
+            }
+            Some(SidecarLine::Heartbeat { dropped, problem, .. }) => {
+                let mut reports = self.reports();
+                reports.dropped = dropped;
+                reports.problem = problem;
+                false
+            }
+            Some(SidecarLine::End { dropped, problem, .. }) => {
+                let mut reports = self.reports();
+                reports.dropped = dropped;
+                reports.problem = problem;
+                reports.ended = true;
+                false
+            }
+            None => false,
+        }
+    }
+
+    fn trainer_line(&mut self, line: &[u8]) -> bool {
+        let text = line.iter().position(|byte| *byte == b' ');
+        let stamped = text.and_then(|at| Some((std::str::from_utf8(&line[..at]).ok()?.parse().ok()?, &line[at + 1..])));
+        let Some((at, text)) = stamped else {
+            return false;
+        };
+        let at = Seen::Line(at);
+        if at <= self.seen {
+            return false;
+        }
+        self.seen = at;
+        let report = self.parser.line(text);
+        self.reports().dropped = self.parser.dropped();
+        report.is_some_and(|report| self.report(&report))
+    }
+
+    fn report(&mut self, report: &Report) -> bool {
+        let objective = &self.followed.objective;
+        let value = report.values.get(&objective.metric).copied();
+        let taken = value.is_some_and(|value| {
+            self.reports().series.push(report.step, value, objective.direction, &self.followed.rungs)
+        });
+        self.telemetry.reported(taken);
+        taken
+    }
+
+    fn reports(&self) -> MutexGuard<'_, Reports> {
+        self.reports.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn read_some(stream: &mut (impl AsyncBufRead + Unpin), chunk: &mut [u8]) -> std::io::Result<usize> {
+    stream.read(chunk).await
+}

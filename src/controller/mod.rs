@@ -1,0 +1,158 @@
+//! The Kubernetes shell: two controllers, each a pipeline of observe, validate, decide, build, apply,
+//! status. What a sweep does next is decided in [`crate::core`], what a Trial's Job shall be in
+//! [`trial::decide`]; the rest of this folder only looks and writes.
+
+mod context;
+mod error;
+mod events;
+mod follow;
+mod server;
+mod study;
+mod telemetry;
+mod trial;
+mod watch;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{StreamExt, TryFutureExt};
+use kube::runtime::controller::{Action, Config, ReconcileReason, ReconcileRequest, applier};
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::{Client, Resource};
+
+use crate::build::SidecarSettings;
+use context::Context;
+pub use error::Error;
+
+/// What the operator was told.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The namespaces to serve; all where empty.
+    pub namespaces: Vec<String>,
+    /// The sidecar of trials with `metrics: {file: {}}`.
+    pub sidecar: SidecarSettings,
+    /// Where health and metrics are served.
+    pub listen: SocketAddr,
+    /// How many reconciles of each controller run at once.
+    pub concurrency: u16,
+}
+
+/// Runs the operator until it gets SIGTERM or SIGINT.
+///
+/// # Errors
+/// No cluster can be reached, the port is taken, or a controller ended.
+pub async fn run(settings: Settings) -> Result<(), Error> {
+    let mut config = kube::Config::infer().await.map_err(Error::NoCluster)?;
+    // Retried POSTs would hide a conflict from us, and hold a reconcile for minutes.
+    config.default_retry = false;
+    // Log streams and watches may be silent for long; every other call has its own limit.
+    config.read_timeout = None;
+    let client = Client::try_from(config)?;
+    let telemetry = Arc::new(telemetry::Telemetry::new());
+    let scopes: Vec<Option<String>> = match settings.namespaces.as_slice() {
+        [] => vec![None],
+        namespaces => namespaces.iter().cloned().map(Some).collect(),
+    };
+    let health = Arc::new(watch::Health::default());
+    let server = tokio::spawn(server::serve(settings.listen, telemetry.clone(), health.clone()));
+    let mut tasks = tokio::task::JoinSet::new();
+    for scope in scopes {
+        let settings = settings.clone();
+        tasks.spawn(run_scope(client.clone(), settings, scope, telemetry.clone(), health.clone()));
+    }
+    tokio::select! {
+        () = terminated() => {
+            tracing::info!("asked to end");
+            Ok(())
+        }
+        ended = server => ended.map_err(|_| Error::Ended("the health server"))?,
+        _ = tasks.join_next() => Err(Error::Ended("a controller")),
+    }
+}
+
+/// Both controllers, for one namespace or all.
+async fn run_scope(
+    client: Client,
+    settings: Settings,
+    namespace: Option<String>,
+    telemetry: Arc<telemetry::Telemetry>,
+    health: Arc<watch::Health>,
+) {
+    let concurrency = settings.concurrency;
+    let (queues, study_queue, trial_queue) = watch::queues();
+    let (stores, watches) = watch::start(&client, namespace.as_deref(), &queues, &health);
+    let context = Arc::new(Context::new(client, settings, stores, queues, telemetry));
+    let studies =
+        control(context.stores.studies.clone(), study_queue, concurrency, context.clone(), "study", study::reconcile);
+    let trials =
+        control(context.stores.trials.clone(), trial_queue, concurrency, context.clone(), "trial", trial::reconcile);
+    tokio::select! {
+        () = watches => {}
+        () = studies => {}
+        () = trials => {}
+    }
+}
+
+/// Reconciles what comes out of `queue`, with a backoff of its own for every object that fails.
+async fn control<K, F>(
+    store: Store<K>,
+    queue: watch::Queue<K>,
+    concurrency: u16,
+    context: Arc<Context>,
+    controller: &'static str,
+    reconcile: impl Fn(Arc<K>, Arc<Context>) -> F + Copy,
+) where
+    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + Send + Sync + 'static,
+    F: Future<Output = Result<Option<Duration>, Error>> + Send + 'static,
+{
+    let queue = queue.map(|obj_ref| Ok::<_, std::convert::Infallible>(request(obj_ref)));
+    let observed = move |object: Arc<K>, context: Arc<Context>| {
+        let started = std::time::Instant::now();
+        let uid = object.meta().uid.clone().unwrap_or_default();
+        let reconciled = reconcile(object, context.clone());
+        Box::pin(async move {
+            let result = reconciled.await;
+            context.telemetry.reconciled(controller, result.is_ok(), started.elapsed());
+            let look_again = result?;
+            context.failures.reset(&uid);
+            Ok(look_again.map_or_else(Action::await_change, Action::requeue))
+        })
+    };
+    let on_error = move |object: Arc<K>, error: &Error, context: Arc<Context>| {
+        let delay = context.failures.next(object.meta().uid.as_deref().unwrap_or_default(), error);
+        let name = object.meta().name.as_deref().unwrap_or_default();
+        if error.is_expected() {
+            tracing::debug!(controller, name, %error, "will be tried again");
+        } else {
+            tracing::warn!(controller, name, %error, delay = delay.as_secs(), "reconcile failed, will be tried again");
+        }
+        Action::requeue(delay)
+    };
+    let config = Config::default().concurrency(concurrency);
+    applier(observed, on_error, context, store, queue, config)
+        .for_each(|result| async move {
+            // An object that is gone from the store was deleted: nothing to do.
+            if let Err(error) = result {
+                tracing::trace!(%error, "reconcile ended");
+            }
+        })
+        .await;
+}
+
+fn request<K: Resource<DynamicType = ()>>(obj_ref: ObjectRef<K>) -> ReconcileRequest<K> {
+    ReconcileRequest { obj_ref, reason: ReconcileReason::Unknown }
+}
+
+async fn terminated() {
+    let interrupt = tokio::signal::ctrl_c().unwrap_or_else(|_| ());
+    let terminate = async {
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(mut signal) => {
+                signal.recv().await;
+            }
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! { _ = interrupt => {}, () = terminate => {} }
+}

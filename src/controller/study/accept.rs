@@ -1,0 +1,86 @@
+//! Whether a Study's spec can be acted on: our own rules, and the API server's on the Job.
+
+use std::sync::Arc;
+
+use kube::ResourceExt;
+
+use super::super::context::{Context, Verdict};
+use super::super::error::Error;
+use super::super::events::{Note, publish};
+use super::super::trial::post_job;
+use crate::api::{Study, trial_name};
+use crate::build::{self, JobIdentity};
+use crate::core::Domain;
+use crate::validate::{Problem, ValidStudy, validate};
+
+/// What became of a spec.
+pub enum Accepted {
+    Valid(Arc<ValidStudy>),
+    Invalid(Arc<Vec<Problem>>),
+    /// The Job was refused for a reason that may pass, such as an admission webhook that is down.
+    NotYet(String),
+}
+
+/// Checks a generation of the spec once.
+///
+/// # Errors
+/// The API server's, but for refusals of the Job.
+pub async fn accept(study: &Study, context: &Context) -> Result<Accepted, Error> {
+    if let Some(verdict) = context.verdict(study) {
+        return Ok(accepted(verdict));
+    }
+    let verdict = match validate(&study.name_any(), &study.spec) {
+        Err(problems) => Err(Arc::new(problems)),
+        Ok(valid) => match dry_run(study, &valid, context).await {
+            Ok(()) => Ok(Arc::new(valid)),
+            Err(error) => match error.code() {
+                // Invalid, or unknown fields: only an edit helps.
+                Some(422 | 400) => Err(Arc::new(refusal(&error))),
+                Some(403) => {
+                    return Ok(Accepted::NotYet(format!("the API server refuses the Job of a Trial: {error}")));
+                }
+                _ => return Err(error),
+            },
+        },
+    };
+    context.keep_verdict(study, &verdict);
+    if let Err(problems) = &verdict {
+        let message = problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("; ");
+        publish(context, study, Note { warning: true, reason: "InvalidSpec", action: "Validate", message }).await;
+    }
+    Ok(accepted(verdict))
+}
+
+fn accepted(verdict: Verdict) -> Accepted {
+    match verdict {
+        Ok(valid) => Accepted::Valid(valid),
+        Err(problems) => Accepted::Invalid(problems),
+    }
+}
+
+/// Asks the API server about the Job of some configuration; nothing is created.
+async fn dry_run(study: &Study, valid: &ValidStudy, context: &Context) -> Result<(), Error> {
+    let namespace = study.namespace().unwrap_or_default();
+    let name = study.name_any();
+    let assignments = valid.core.space.assemble(|_, domain: &Domain| domain.at_unit(0.5));
+    let trial = trial_name(&name, 0);
+    let environment = build::environment(&valid.core.space, &name, &trial, 0, &assignments);
+    let identity =
+        JobIdentity { name: String::new(), namespace: namespace.clone(), study: name, trial, trial_uid: String::new() };
+    let job = build::dry_run_job(&valid.template, &identity, &environment, &context.settings.sidecar);
+    post_job(&namespace, &job, true, context).await
+}
+
+/// The API server's words, with the fields as the user knows them.
+fn refusal(error: &Error) -> Vec<Problem> {
+    let status = error.status();
+    let causes =
+        status.and_then(|status| status.details.as_ref()).map(|details| details.causes.as_slice()).unwrap_or_default();
+    if causes.is_empty() {
+        let message = status.map(|status| status.message.clone()).unwrap_or_default();
+        return vec![Problem { path: "spec.jobTemplate".to_owned(), message }];
+    }
+    let problem =
+        |field: &str, message: &str| Problem { path: format!("spec.jobTemplate.{field}"), message: message.to_owned() };
+    causes.iter().map(|cause| problem(&cause.field, &cause.message)).collect()
+}

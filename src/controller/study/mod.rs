@@ -1,0 +1,232 @@
+//! The Study controller: creates Trials, tells them to stop, and writes the Study's status.
+//!
+//! observe -> accept -> decide -> stops -> (live) observe -> decide -> status -> create -> best.
+
+mod accept;
+mod best;
+mod observe;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, OwnerReference};
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Resource, ResourceExt};
+use serde_json::json;
+
+use super::context::Context;
+use super::error::{Error, call, found};
+use super::events::{Note, publish};
+use crate::api::{
+    DesiredState, FIELD_MANAGER, InvalidSpec, PRUNED, StopRecord, Study, StudyStatus, Trial, is_true, new_trial,
+    not_ready, recorded, study_status,
+};
+use crate::core::{Decision, Stop, decide};
+use crate::validate::ValidStudy;
+use accept::Accepted;
+use observe::View;
+
+/// Time alone may bring something to an active Study: a watch may have gone silent.
+const LOOK_LATER: Duration = Duration::from_secs(60);
+
+/// One pass over a Study.
+pub async fn reconcile(study: Arc<Study>, context: Arc<Context>) -> Result<Option<Duration>, Error> {
+    if study.metadata.deletion_timestamp.is_some() {
+        return Ok(None);
+    }
+    let now = Timestamp::now();
+    let old = study.status.clone().unwrap_or_default();
+    let valid = match accept::accept(&study, &context).await? {
+        Accepted::Valid(valid) => valid,
+        Accepted::Invalid(problems) => {
+            let status = InvalidSpec(&problems).status(&old, study.metadata.generation, now);
+            write_status(&study, &status, &context).await?;
+            return Ok(None);
+        }
+        Accepted::NotYet(message) => {
+            let status = not_ready(&old, "JobRefused", &message, study.metadata.generation, now);
+            write_status(&study, &status, &context).await?;
+            return Ok(Some(Duration::from_secs(30)));
+        }
+    };
+    let view = observe::cached(&study, &valid, &context);
+    let decision = decide(&valid.core, &view.history, &recorded(study.status.as_ref()), now);
+    stop(&decision.stops, &view, &context).await?;
+    // A count from a cache may be behind our own writes: proposals need a live one.
+    let (view, decision) = match decision.proposals.is_empty() {
+        true => (view, decision),
+        false => propose(&study, &valid, &context, now).await?,
+    };
+    let status = status(&study, &valid, &view, &decision, &old, now);
+    write_status(&study, &status, &context).await?;
+    announce(&study, &old, &status, &context).await;
+    let conflict = create(&study, &valid, &decision, &context).await?;
+    if let Some(message) = conflict {
+        let study = call(context.api::<Study>(&study.namespace().unwrap_or_default()).get(&study.name_any())).await?;
+        let status = not_ready(&status, "NameConflict", &message, study.metadata.generation, now);
+        write_status(&study, &status, &context).await?;
+        return Ok(Some(Duration::from_secs(30)));
+    }
+    best::keep(&study, &status, &context).await?;
+    Ok(Some(look_again(&decision, now)))
+}
+
+/// Decides on what the API server holds now. Off the async threads: a sampler may take its time.
+async fn propose(
+    study: &Study,
+    valid: &Arc<ValidStudy>,
+    context: &Context,
+    now: Timestamp,
+) -> Result<(View, Decision), Error> {
+    let view = observe::live(study, valid, context).await?;
+    let started = Instant::now();
+    let (history, recorded, core) = (view.history.clone(), recorded(study.status.as_ref()), valid.clone());
+    let decided = tokio::task::spawn_blocking(move || decide(&core.core, &history, &recorded, now)).await;
+    let mut decision = decided.map_err(|_| Error::Ended("a sampler"))?;
+    context.telemetry.suggested(valid.core.sampler.name(), started.elapsed());
+    // Stops are for the next pass: they were decided on the freshest reports before this one.
+    decision.stops.clear();
+    Ok((view, decision))
+}
+
+fn status(
+    study: &Study,
+    valid: &ValidStudy,
+    view: &View,
+    decision: &Decision,
+    old: &StudyStatus,
+    now: Timestamp,
+) -> StudyStatus {
+    let max_duration = study.spec.max_duration.as_deref();
+    study_status(&valid.core, &view.history, decision, old, max_duration, study.metadata.generation, now)
+}
+
+fn look_again(decision: &Decision, now: Timestamp) -> Duration {
+    let at = decision.look_again.map(|at| at.duration_since(now).max(SignedDuration::ZERO));
+    let until = at.and_then(|wait| Duration::try_from(wait).ok()).unwrap_or(LOOK_LATER);
+    // Timers fire a little early or late; just before the deadline would be one pass for nothing.
+    (until + Duration::from_millis(10)).min(LOOK_LATER)
+}
+
+/// Writes the decision and its evidence into the Trials, each at the version that was seen.
+async fn stop(stops: &[Stop], view: &View, context: &Context) -> Result<(), Error> {
+    for stop in stops {
+        let Some(trial) = view.trials.iter().find(|trial| trial.spec.index == stop.index) else {
+            continue;
+        };
+        let record = StopRecord {
+            reason: stop.reason.clone(),
+            message: stop.message.clone(),
+            step: stop.step,
+            at: MicroTime(
+                Timestamp::from_microsecond(Timestamp::now().as_microsecond()).unwrap_or(Timestamp::UNIX_EPOCH),
+            ),
+        };
+        let patch = json!({
+            "metadata": {"uid": trial.uid(), "resourceVersion": trial.resource_version()},
+            "spec": {"desiredState": DesiredState::Stopped, "stop": record},
+        });
+        let api = context.api::<Trial>(&trial.namespace().unwrap_or_default());
+        found(call(api.patch(&trial.name_any(), &PatchParams::default(), &Patch::Merge(patch))).await)?;
+        if stop.reason == PRUNED {
+            context.telemetry.trials_pruned.inc();
+            tracing::info!(trial = trial.name_any(), message = stop.message, "pruned");
+        }
+    }
+    Ok(())
+}
+
+/// Creates the proposed Trials in index order. The first conflict ends the pass; one with a stranger is answered.
+async fn create(
+    study: &Study,
+    valid: &ValidStudy,
+    decision: &Decision,
+    context: &Context,
+) -> Result<Option<String>, Error> {
+    let api = context.api::<Trial>(&study.namespace().unwrap_or_default());
+    for proposal in &decision.proposals {
+        let mut trial = new_trial(&valid.core, proposal);
+        trial.metadata.owner_references = Some(vec![owner(study)]);
+        let name = trial.name_any();
+        match call(api.create(&PostParams::default(), &trial)).await {
+            Ok(_) => {
+                context.telemetry.trials_created.inc();
+                tracing::info!(trial = name, sampler = proposal.sampler, "created");
+                let message = format!("{name}, proposed by {}", proposal.sampler);
+                publish(
+                    context,
+                    study,
+                    Note { warning: false, reason: "TrialCreated", action: "CreateTrial", message },
+                )
+                .await;
+            }
+            Err(error) if error.code() == Some(409) => {
+                let existing = found(call(api.get(&name)).await)?;
+                let ours = |trial: &Trial| {
+                    trial.owner_references().iter().any(|owner| Some(&owner.uid) == study.metadata.uid.as_ref())
+                };
+                return Ok(existing.filter(|trial| !ours(trial)).map(|_| {
+                    format!("the Trial {name} exists and belongs to somebody else: delete it, or rename the Study")
+                }));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
+}
+
+/// Owned by the Study, so that deleting it leaves nothing behind.
+fn owner(study: &Study) -> OwnerReference {
+    OwnerReference {
+        api_version: Study::api_version(&()).into_owned(),
+        kind: Study::kind(&()).into_owned(),
+        name: study.name_any(),
+        uid: study.uid().unwrap_or_default(),
+        controller: Some(true),
+        block_owner_deletion: Some(true),
+    }
+}
+
+/// Writes the status if it has changed, at the resourceVersion it was computed from: of two leaders
+/// only one gets to create the next Trial.
+async fn write_status(study: &Study, status: &StudyStatus, context: &Context) -> Result<(), Error> {
+    if study.status.as_ref() == Some(status) {
+        return Ok(());
+    }
+    let patch = json!({
+        "apiVersion": Study::api_version(&()),
+        "kind": Study::kind(&()),
+        "metadata": {"uid": study.uid(), "resourceVersion": study.resource_version()},
+        "status": status,
+    });
+    let params = PatchParams::apply(FIELD_MANAGER).force();
+    let api = context.api::<Study>(&study.namespace().unwrap_or_default());
+    call(api.patch_status(&study.name_any(), &params, &Patch::Apply(patch))).await?;
+    Ok(())
+}
+
+/// Events on transitions.
+async fn announce(study: &Study, old: &StudyStatus, new: &StudyStatus, context: &Context) {
+    let message = || new.conditions.first().map(|condition| condition.message.clone()).unwrap_or_default();
+    for (type_, warning, reason) in [("Complete", false, "StudyCompleted"), ("Failed", true, "StudyFailed")] {
+        if is_true(&new.conditions, type_) && !is_true(&old.conditions, type_) {
+            publish(context, study, Note { warning, reason, action: "Finish", message: message() }).await;
+        }
+    }
+    if let Some(best) = &new.best
+        && old.best.as_ref().is_none_or(|old| old.trial != best.trial)
+    {
+        let value = best
+            .objectives
+            .first()
+            .map(|objective| format!("{} {}", objective.metric, objective.value))
+            .unwrap_or_default();
+        publish(
+            context,
+            study,
+            Note { warning: false, reason: "NewBest", action: "Rank", message: format!("{}: {value}", best.trial) },
+        )
+        .await;
+    }
+}

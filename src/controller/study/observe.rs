@@ -1,0 +1,73 @@
+//! The Study's history: from the caches, or live.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use k8s_openapi::api::batch::v1::Job;
+use kube::ResourceExt;
+use kube::api::ListParams;
+
+use super::super::context::Context;
+use super::super::error::{Error, call};
+use super::super::trial::decide::job_end;
+use crate::api::{LABEL_STUDY, LABEL_TRIAL, Study, Trial, core_trial};
+use crate::core;
+use crate::validate::ValidStudy;
+
+/// What was seen.
+pub struct View {
+    pub trials: Vec<Arc<Trial>>,
+    pub history: Vec<core::Trial>,
+}
+
+/// As last seen by the watches.
+pub fn cached(study: &Study, valid: &ValidStudy, context: &Context) -> View {
+    let (namespace, name) = (study.namespace(), study.name_any());
+    let jobs = context
+        .stores
+        .jobs
+        .state_filter(|job| job.namespace() == namespace && job.labels().get(LABEL_STUDY) == Some(&name));
+    let occupied = occupied(jobs.iter().map(|job| &**job));
+    view(context.trials_of(study), &occupied, valid, context)
+}
+
+/// As the API server holds it now.
+///
+/// # Errors
+/// The API server's.
+pub async fn live(study: &Study, valid: &ValidStudy, context: &Context) -> Result<View, Error> {
+    let namespace = study.namespace().unwrap_or_default();
+    let uid = study.uid().unwrap_or_default();
+    let of_study = ListParams::default().labels(&format!("{LABEL_STUDY}={}", study.name_any()));
+    let (trials, jobs) = (context.api::<Trial>(&namespace), context.api::<Job>(&namespace));
+    let (trials, jobs) = tokio::try_join!(call(trials.list(&of_study)), call(jobs.list(&of_study)))?;
+    let owned = |trial: &Trial| trial.owner_references().iter().any(|owner| owner.uid == uid);
+    let trials = trials.items.into_iter().filter(owned).map(Arc::new).collect();
+    Ok(view(trials, &occupied(jobs.items.iter()), valid, context))
+}
+
+/// The names of Trials whose Job has not ended, or whose pods are not gone yet.
+fn occupied<'a>(jobs: impl Iterator<Item = &'a Job>) -> BTreeSet<String> {
+    jobs.filter(|job| {
+        let terminating = job.status.as_ref().and_then(|status| status.terminating).unwrap_or(0) > 0;
+        job_end(job).is_none() || terminating || job.metadata.deletion_timestamp.is_some()
+    })
+    .filter_map(|job| job.labels().get(LABEL_TRIAL).cloned())
+    .collect()
+}
+
+fn view(trials: Vec<Arc<Trial>>, occupied: &BTreeSet<String>, valid: &ValidStudy, context: &Context) -> View {
+    let history = trials
+        .iter()
+        .map(|trial| {
+            let pod = trial.status.as_ref().and_then(|status| status.run.as_ref()?.pod_uid.clone());
+            let live = pod.and_then(|uid| context.followers.reports(&uid)).map(|reports| reports.series);
+            // After a restart the log is read again from its start: until then the status knows more.
+            let recorded =
+                trial.status.as_ref().and_then(|status| status.observations.first()).map_or(0, |series| series.count);
+            let live = live.filter(|series| series.count() >= recorded);
+            core_trial(&valid.core, trial, live, occupied.contains(&trial.name_any()))
+        })
+        .collect();
+    View { trials, history }
+}

@@ -1,0 +1,108 @@
+//! What Prometheus may ask. No label names a Trial.
+
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+/// The operator's metrics.
+pub struct Telemetry {
+    registry: Registry,
+    pub trials_created: Counter<u64, AtomicU64>,
+    pub trials_pruned: Counter<u64, AtomicU64>,
+    reports: Family<ReportLabels, Counter>,
+    reconciles: Family<ReconcileLabels, Counter>,
+    reconcile_duration: Family<ControllerLabels, Histogram, fn() -> Histogram>,
+    suggestion_duration: Family<SamplerLabels, Histogram, fn() -> Histogram>,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ReportLabels {
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ReconcileLabels {
+    controller: &'static str,
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ControllerLabels {
+    controller: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct SamplerLabels {
+    sampler: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct BuildLabels {
+    version: &'static str,
+}
+
+fn seconds() -> Histogram {
+    Histogram::new(exponential_buckets(0.001, 2.0, 15))
+}
+
+impl Telemetry {
+    /// All metrics at zero.
+    pub fn new() -> Telemetry {
+        let build = Family::<BuildLabels, Gauge>::default();
+        build.get_or_create(&BuildLabels { version: env!("CARGO_PKG_VERSION") }).set(1);
+        let mut telemetry = Telemetry {
+            registry: Registry::with_prefix("sweep"),
+            trials_created: Counter::default(),
+            trials_pruned: Counter::default(),
+            reports: Family::default(),
+            reconciles: Family::default(),
+            reconcile_duration: Family::new_with_constructor(seconds),
+            suggestion_duration: Family::new_with_constructor(seconds),
+        };
+        let registry = &mut telemetry.registry;
+        registry.register("trials_created", "Trials created", telemetry.trials_created.clone());
+        registry.register("trials_pruned", "Trials that the pruner stopped", telemetry.trials_pruned.clone());
+        registry.register("metric_reports", "Lines of metrics read", telemetry.reports.clone());
+        registry.register("reconcile", "Reconciles", telemetry.reconciles.clone());
+        registry.register("reconcile_duration_seconds", "Time of a reconcile", telemetry.reconcile_duration.clone());
+        registry.register(
+            "suggestion_duration_seconds",
+            "Time of a decision with proposals",
+            telemetry.suggestion_duration.clone(),
+        );
+        registry.register("build_info", "Version of the operator", build);
+        telemetry
+    }
+
+    /// A reconcile has ended.
+    pub fn reconciled(&self, controller: &'static str, ok: bool, took: Duration) {
+        let result = if ok { "ok" } else { "error" };
+        self.reconciles.get_or_create(&ReconcileLabels { controller, result }).inc();
+        self.reconcile_duration.get_or_create(&ControllerLabels { controller }).observe(took.as_secs_f64());
+    }
+
+    /// A line of metrics was read; whether its values were taken.
+    pub fn reported(&self, taken: bool) {
+        self.reports.get_or_create(&ReportLabels { result: if taken { "taken" } else { "ignored" } }).inc();
+    }
+
+    /// A decision with proposals was made.
+    pub fn suggested(&self, sampler: &'static str, took: Duration) {
+        self.suggestion_duration.get_or_create(&SamplerLabels { sampler }).observe(took.as_secs_f64());
+    }
+
+    /// The text that Prometheus reads.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        match prometheus_client::encoding::text::encode(&mut text, &self.registry) {
+            Ok(()) => text,
+            Err(error) => format!("# cannot be encoded: {error}\n"),
+        }
+    }
+}

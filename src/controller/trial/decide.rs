@@ -1,0 +1,377 @@
+//! What a Trial's Job shall be: a pure function of the Trial, the Job and pods seen, the reports read,
+//! and the time.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use kube::ResourceExt;
+
+use super::super::follow::Reports;
+use super::pods::{self, PodState};
+use crate::api::{Condition, DesiredState, PRUNED, Phase, Run, Trial, TrialStatus, observed};
+use crate::build::{Source, job_name};
+use crate::core::Series;
+use crate::metrics::Summary;
+use crate::validate::ValidStudy;
+
+/// How many runs of a Trial may end without the trainer's fault.
+const MAX_DISRUPTIONS: u32 = 10;
+
+/// How long after a Job's end its last reports are waited for.
+const REPORTS_LIMIT: SignedDuration = SignedDuration::from_secs(20);
+
+/// The Job of the recorded run.
+#[derive(Clone, Debug)]
+pub enum JobSeen {
+    /// A live GET says that it is not there.
+    Absent,
+    /// It is there, and the Trial owns it.
+    Ours(Box<Job>),
+    /// Something of its name is there, and belongs to somebody else.
+    Foreign(String),
+}
+
+/// All that a decision rests on.
+pub struct Seen<'a> {
+    pub trial: &'a Trial,
+    pub study: &'a ValidStudy,
+    pub job: JobSeen,
+    /// The pod that counts: of an Indexed Job that of index 0, of several attempts the latest.
+    pub pod: Option<&'a Pod>,
+    pub reports: Reports,
+    /// The last lines of the trainer's log, where they were asked for.
+    pub log_tail: Option<String>,
+    /// Why the Job has no pods, as its last Event says.
+    pub job_trouble: Option<String>,
+    /// Whether observations of a running Trial are to be put into its status.
+    pub checkpoint: bool,
+    /// A completion time, should the Trial finish now.
+    pub completion: Timestamp,
+    pub now: Timestamp,
+}
+
+/// What to do once the status is written.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Nothing.
+    None,
+    /// Create the Job of the recorded run.
+    Create,
+    /// Delete the Job that has this UID.
+    Delete { name: String, uid: String },
+    /// Have the Job removed after so many seconds: its result is recorded.
+    Expire { name: String, seconds: i64 },
+}
+
+/// What to write, then to do.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    pub status: TrialStatus,
+    pub action: Action,
+    /// When to look again, should nothing happen.
+    pub look_again: Option<Duration>,
+}
+
+/// What the Trial's Job shall be.
+pub fn decide(seen: &Seen) -> Decision {
+    let old = seen.trial.status.clone().unwrap_or_default();
+    if old.phase.is_finished() {
+        return after_the_end(seen, old);
+    }
+    let stopped = seen.trial.spec.desired_state == DesiredState::Stopped;
+    let Some(run) = old.run.clone() else {
+        return if stopped { seen.stop(old) } else { seen.start(old, 1) };
+    };
+    match &seen.job {
+        JobSeen::Foreign(owner) => {
+            let message =
+                format!("NameConflict: the Job {} belongs to {owner}: delete it, or rename the Study", run.job);
+            seen.wait(old, "NameConflict", message, Duration::from_secs(30))
+        }
+        JobSeen::Absent if stopped => seen.stop(old),
+        // Recorded, and never created, or not known to have been: creating it is safe.
+        JobSeen::Absent if run.job_uid.is_none() => {
+            Decision { status: old, action: Action::Create, look_again: Some(LOOK_SOON) }
+        }
+        JobSeen::Absent => seen.next_run(old, "Lost", "its Job was deleted"),
+        JobSeen::Ours(job) => match (&run.job_uid, job.uid()) {
+            (Some(recorded), Some(uid)) if *recorded != uid => {
+                Decision { status: old, action: delete(job), look_again: Some(LOOK_SOON) }
+            }
+            (_, uid) => seen.with_job(job, TrialStatus { run: Some(Run { job_uid: uid, ..run }), ..old }, stopped),
+        },
+    }
+}
+
+const LOOK_SOON: Duration = Duration::from_secs(1);
+const LOOK_LATER: Duration = Duration::from_secs(60);
+
+impl Seen<'_> {
+    fn with_job(&self, job: &Job, mut status: TrialStatus, stopped: bool) -> Decision {
+        if job.metadata.deletion_timestamp.is_some() {
+            status.message = Some("stopping: its pods are being terminated".to_owned());
+            return Decision { status, action: Action::None, look_again: Some(LOOK_LATER) };
+        }
+        self.note_pod(&mut status);
+        if stopped {
+            // The evidence stands in the Trial before its Job goes, and takes its log along.
+            self.note_reports(&mut status);
+            status.log_tail = self.log_tail.clone().or(status.log_tail);
+            return Decision { status, action: delete(job), look_again: Some(LOOK_LATER) };
+        }
+        if let Some((failed, message, at)) = job_end(job) {
+            return self.conclude(status, failed, message, at);
+        }
+        self.unfinished(job, status)
+    }
+
+    /// The Job has not ended.
+    fn unfinished(&self, job: &Job, mut status: TrialStatus) -> Decision {
+        if self.checkpoint {
+            self.note_reports(&mut status);
+        }
+        let state = match self.pod {
+            Some(pod) => pods::state(pod, self.study.template.trainer_name()),
+            None => PodState::Waiting {
+                reason: "NoPod",
+                message: self.job_trouble.clone().unwrap_or_else(|| "its Job has no pod yet".to_owned()),
+            },
+        };
+        let suspended = job.spec.as_ref().and_then(|spec| spec.suspend) == Some(true);
+        match state {
+            _ if suspended => self.wait(status, "Queued", "queued: its Job is suspended".to_owned(), LOOK_LATER),
+            PodState::Waiting { reason, message } => self.wait(status, reason, message, LOOK_LATER),
+            PodState::Running(since) => {
+                status.phase = Phase::Running;
+                status.start_time = status.start_time.or(Some(MicroTime(since)));
+                status.message = self.reports.problem.clone();
+                status.conditions = self.conditions(&status, ("Running", true, "TrainerRuns", ""));
+                Decision { status, action: Action::None, look_again: Some(LOOK_LATER) }
+            }
+            // The Job's own end follows.
+            PodState::Ended => Decision { status, action: Action::None, look_again: Some(LOOK_LATER) },
+        }
+    }
+
+    /// The Job has ended: what is it worth?
+    fn conclude(&self, mut status: TrialStatus, failed: bool, job_message: String, ended: Timestamp) -> Decision {
+        let patience = self.now.duration_since(ended) < REPORTS_LIMIT;
+        if !self.is_all_read() && patience {
+            return Decision { status, action: Action::None, look_again: Some(Duration::from_millis(500)) };
+        }
+        let series = self.final_series();
+        self.note_series(&mut status, &series);
+        status.log_tail = self.log_tail.clone().or(status.log_tail);
+        if let Some(why) = self.pod.and_then(|pod| pods::disruption(pod, self.study.template.trainer_name())) {
+            return self.next_run(status, "Disrupted", &why);
+        }
+        if failed {
+            let why = self.pod.and_then(|pod| pods::failure(pod, self.study.template.trainer_name()));
+            let message = with_last_line(why.unwrap_or(job_message), status.log_tail.as_deref());
+            return self.finish(status, Phase::Failed, "TrainerFailed", format!("TrainerFailed: {message}"));
+        }
+        if !status.objectives.is_empty() {
+            return self.finish(status, Phase::Succeeded, "Succeeded", String::new());
+        }
+        if self.pod.is_none() || self.reports.lost {
+            return self.next_run(status, "ResultLost", "its pod or log had vanished before the result was read");
+        }
+        let message = self.metrics_missing();
+        self.finish(status, Phase::Failed, "MetricsMissing", message)
+    }
+
+    fn metrics_missing(&self) -> String {
+        let metric = &self.study.core.objective.metric;
+        let place = match self.study.template.source {
+            Source::File => "in the file $SWEEP_METRICS".to_owned(),
+            Source::Stdout => format!("in the output of container {}", self.study.template.trainer_name()),
+        };
+        let mut message = format!(
+            "MetricsMissing: the trainer ended without reporting {metric}; looked for lines such as {{\"step\": 1, \"{metric}\": 0.5}} {place}"
+        );
+        if let Some(problem) = &self.reports.problem {
+            message += &format!("; {problem}");
+        }
+        if !self.reports.dropped.is_zero() {
+            message += &format!("; dropped: {}", self.reports.dropped);
+        }
+        message
+    }
+
+    /// Whether nothing more of the reports can come.
+    fn is_all_read(&self) -> bool {
+        let Some(pod) = self.pod else {
+            return true;
+        };
+        let all_of_summary = || pods::summary(pod).is_some_and(|summary| summary.count <= self.reports.series.count());
+        self.study.template.source == Source::Stdout || self.reports.ended || self.reports.lost || all_of_summary()
+    }
+
+    /// The series read; where the log was lost, what the termination message kept of it.
+    fn final_series(&self) -> Series {
+        let mut series = self.reports.series.clone();
+        let objective = &self.study.core.objective;
+        let summary: Option<Summary> = self.pod.and_then(pods::summary);
+        let kept =
+            summary.as_ref().and_then(|summary| summary.objectives.iter().find(|kept| kept.metric == objective.metric));
+        if let Some(kept) = kept {
+            let mut points = [kept.best, kept.last];
+            points.sort_unstable_by_key(|point| point.step);
+            for point in points {
+                // Those that were read already are older than the last step, and are ignored.
+                if series.last_step() < Some(point.step) {
+                    series.push(point.step, point.value, objective.direction, &[]);
+                }
+            }
+        }
+        series
+    }
+
+    fn note_pod(&self, status: &mut TrialStatus) {
+        if let (Some(run), Some(uid)) = (&mut status.run, self.pod.and_then(ResourceExt::uid))
+            && run.pod_uid.as_ref() != Some(&uid)
+        {
+            run.attempts += 1;
+            run.pod_uid = Some(uid);
+        }
+    }
+
+    fn note_reports(&self, status: &mut TrialStatus) {
+        let series = self.reports.series.clone();
+        if series.last_step().is_some() {
+            self.note_series(status, &series);
+        }
+    }
+
+    fn note_series(&self, status: &mut TrialStatus, series: &Series) {
+        (status.objectives, status.observations) = observed(&self.study.core, series);
+        status.dropped = Some(self.reports.dropped.clone()).filter(|dropped| !dropped.is_zero());
+    }
+
+    /// Records a run; its Job is created once that is written.
+    fn start(&self, old: TrialStatus, number: u32) -> Decision {
+        let run = Run {
+            number,
+            job: job_name(&self.trial.name_any(), number),
+            job_uid: None,
+            template_hash: Some(self.study.template.hash()),
+            attempts: 0,
+            pod_uid: None,
+        };
+        // Observations belong to a run: the next one starts without them.
+        let mut status = TrialStatus {
+            phase: Phase::Pending,
+            run: Some(run),
+            message: None,
+            disruptions: old.disruptions,
+            start_time: old.start_time,
+            conditions: old.conditions,
+            ..TrialStatus::default()
+        };
+        status.conditions = self.conditions(&status, ("Running", false, "Starting", "its Job is being created"));
+        Decision { status, action: Action::Create, look_again: Some(LOOK_SOON) }
+    }
+
+    /// A run ended without the trainer's fault.
+    fn next_run(&self, old: TrialStatus, reason: &str, why: &str) -> Decision {
+        let number = old.run.as_ref().map_or(0, |run| run.number) + 1;
+        let disruptions = old.disruptions + 1;
+        if disruptions > MAX_DISRUPTIONS {
+            let message = format!(
+                "{reason}: {why}; {MAX_DISRUPTIONS} earlier runs had ended without the trainer's fault as well"
+            );
+            return self.finish(TrialStatus { disruptions, ..old }, Phase::Failed, reason, message);
+        }
+        let mut decision = self.start(TrialStatus { disruptions, ..old }, number);
+        decision.status.message = Some(format!("run {number} follows: {why}"));
+        decision
+    }
+
+    /// It was told to stop, and nothing of it runs.
+    fn stop(&self, old: TrialStatus) -> Decision {
+        let stop = self.trial.spec.stop.as_ref();
+        let message = match stop {
+            Some(stop) if stop.message.is_empty() => stop.reason.clone(),
+            Some(stop) => format!("{}: {}", stop.reason, stop.message),
+            None => "stopped by a user".to_owned(),
+        };
+        let pruned = stop.is_some_and(|stop| stop.reason == PRUNED);
+        let (phase, reason) = if pruned { (Phase::Pruned, PRUNED) } else { (Phase::Stopped, "Stopped") };
+        self.finish(old, phase, reason, message)
+    }
+
+    fn finish(&self, mut status: TrialStatus, phase: Phase, reason: &str, message: String) -> Decision {
+        status.phase = phase;
+        status.message = (!message.is_empty()).then(|| message.clone());
+        status.completion_time = Some(MicroTime(self.completion));
+        status.conditions = self.conditions(&status, ("Finished", true, reason, &message));
+        Decision { status, action: Action::None, look_again: Some(LOOK_SOON) }
+    }
+
+    fn wait(&self, mut status: TrialStatus, reason: &str, message: String, look_again: Duration) -> Decision {
+        status.phase = Phase::Pending;
+        status.conditions = self.conditions(&status, ("Running", false, reason, &message));
+        status.message = Some(message);
+        Decision { status, action: Action::None, look_again: Some(look_again) }
+    }
+
+    fn conditions(
+        &self,
+        status: &TrialStatus,
+        (type_, holds, reason, message): (&str, bool, &str, &str),
+    ) -> Vec<Condition> {
+        let old = &status.conditions;
+        let generation = self.trial.metadata.generation;
+        let next = |type_, holds, reason, message: &str| {
+            Condition::next(old, type_, holds, reason, message, generation, self.now)
+        };
+        let mut conditions = vec![next(type_, holds, reason, message)];
+        if let Some(dropped) = &status.dropped {
+            conditions.push(next("MetricsDropped", true, "LinesDropped", &dropped.to_string()));
+        }
+        conditions
+    }
+}
+
+/// A finished Trial: its Job may go after a while.
+fn after_the_end(seen: &Seen, status: TrialStatus) -> Decision {
+    let mut action = Action::None;
+    if let JobSeen::Ours(job) = &seen.job
+        && job.metadata.deletion_timestamp.is_none()
+        && status.run.as_ref().is_some_and(|run| run.job == job.name_any())
+    {
+        let has_ttl = job.spec.as_ref().and_then(|spec| spec.ttl_seconds_after_finished).is_some();
+        if job_end(job).is_none() {
+            action = delete(job);
+        } else if !has_ttl {
+            action = Action::Expire { name: job.name_any(), seconds: seen.study.template.ttl_seconds() };
+        }
+    }
+    Decision { status, action, look_again: None }
+}
+
+fn delete(job: &Job) -> Action {
+    Action::Delete { name: job.name_any(), uid: job.uid().unwrap_or_default() }
+}
+
+/// How a Job ended, if it has: whether it failed, why, and when. `FailureTarget` and
+/// `SuccessCriteriaMet` are no end yet: pods still terminate.
+pub fn job_end(job: &Job) -> Option<(bool, String, Timestamp)> {
+    let conditions = job.status.as_ref()?.conditions.as_ref()?;
+    let end = conditions.iter().find(|c| c.status == "True" && matches!(c.type_.as_str(), "Complete" | "Failed"))?;
+    let message = end.message.clone().or_else(|| end.reason.clone()).unwrap_or_default();
+    let at = end.last_transition_time.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0);
+    Some((end.type_ == "Failed", message, at))
+}
+
+/// The last line of the log often says best what went wrong.
+fn with_last_line(message: String, log_tail: Option<&str>) -> String {
+    let last = log_tail.and_then(|tail| tail.lines().rev().find(|line| !line.trim().is_empty()));
+    match last {
+        Some(line) => format!("{message}: {}", line.trim().chars().take(200).collect::<String>()),
+        None => message,
+    }
+}

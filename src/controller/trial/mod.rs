@@ -1,0 +1,340 @@
+//! The Trial controller: keeps a Trial's Job, and writes the Trial's status.
+//!
+//! observe -> [`decide`] -> strays -> status -> apply.
+
+pub mod decide;
+pub mod pods;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{Event, Pod};
+use kube::api::{
+    DeleteParams, ListParams, LogParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy,
+};
+use kube::{Resource, ResourceExt};
+use serde_json::{Value, json};
+
+use super::context::Context;
+use super::error::{Error, call, found};
+use super::events::{Note, publish};
+use super::follow::{Followed, Reports};
+use crate::api::{DesiredState, FIELD_MANAGER, Phase, Study, Trial, TrialStatus};
+use crate::build::{self, JobIdentity, Source};
+use crate::validate::ValidStudy;
+use decide::{Action, Decision, JobSeen, Seen, job_end};
+
+/// One pass over a Trial.
+pub async fn reconcile(trial: Arc<Trial>, context: Arc<Context>) -> Result<Option<Duration>, Error> {
+    if trial.metadata.deletion_timestamp.is_some() {
+        return Ok(None);
+    }
+    let Some((study, valid)) = study_of(&trial, &context) else {
+        // Its Study is unknown, going, or invalid: whatever changes that brings the Trial back here.
+        return Ok(Some(Duration::from_secs(60)));
+    };
+    let scene = observe(&trial, &study, &valid, &context).await?;
+    let decision = decide::decide(&scene.seen(&trial, &valid));
+    delete_strays(&trial, &decision.status, &scene, &context).await?;
+    write_status(&trial, &decision.status, &context).await?;
+    announce(&trial, &study, &decision, &context).await;
+    apply(&trial, &valid, &decision, &context).await?;
+    if decision.status.phase.is_finished() {
+        context.followers.forget(scene.pods.iter().filter_map(|pod| pod.uid()));
+    }
+    Ok(decision.look_again)
+}
+
+/// The Trial's Study, and what its spec means. None while it cannot be acted on.
+fn study_of(trial: &Trial, context: &Context) -> Option<(Arc<Study>, Arc<ValidStudy>)> {
+    let namespace = trial.namespace()?;
+    let key = kube::runtime::reflector::ObjectRef::new(&trial.spec.study).within(&namespace);
+    let study = context.stores.studies.get(&key)?;
+    let owned = trial.owner_references().iter().any(|owner| Some(&owner.uid) == study.metadata.uid.as_ref());
+    if !owned || study.metadata.deletion_timestamp.is_some() {
+        return None;
+    }
+    let valid = match context.verdict(&study) {
+        Some(verdict) => verdict.ok()?,
+        // The Study controller asks the API server as well; what runs already needs only this.
+        None => Arc::new(crate::validate::validate(&study.name_any(), &study.spec).ok()?),
+    };
+    Some((study, valid))
+}
+
+/// What was found in the cluster.
+struct Scene {
+    job: JobSeen,
+    /// All Jobs that the Trial owns, as last seen.
+    jobs: Vec<Arc<Job>>,
+    /// The pods of the recorded run's Job.
+    pods: Vec<Arc<Pod>>,
+    reports: Reports,
+    log_tail: Option<String>,
+    job_trouble: Option<String>,
+    checkpoint: bool,
+    completion: Timestamp,
+    now: Timestamp,
+}
+
+impl Scene {
+    fn seen<'a>(&'a self, trial: &'a Trial, study: &'a ValidStudy) -> Seen<'a> {
+        Seen {
+            trial,
+            study,
+            job: self.job.clone(),
+            pod: pods::newest(&self.pods),
+            reports: self.reports.clone(),
+            log_tail: self.log_tail.clone(),
+            job_trouble: self.job_trouble.clone(),
+            checkpoint: self.checkpoint,
+            completion: self.completion,
+            now: self.now,
+        }
+    }
+}
+
+async fn observe(trial: &Trial, study: &Study, valid: &ValidStudy, context: &Context) -> Result<Scene, Error> {
+    let now = Timestamp::now();
+    let namespace = trial.namespace().unwrap_or_default();
+    let status = trial.status.clone().unwrap_or_default();
+    let uid = trial.uid().unwrap_or_default();
+    let jobs =
+        context.stores.jobs.state_filter(|job| is_owned(job, &uid) && job.namespace().as_ref() == Some(&namespace));
+    let recorded = status.run.as_ref().map(|run| run.job.clone());
+    let mut job = match &recorded {
+        None => JobSeen::Absent,
+        Some(name) => match jobs.iter().find(|job| job.name_any() == *name) {
+            Some(job) => JobSeen::Ours(Box::new(Job::clone(job))),
+            // Absence is believed only from a live GET.
+            None if status.phase.is_finished() => JobSeen::Absent,
+            None => job_seen(found(call(context.api::<Job>(&namespace).get(name)).await)?, &uid),
+        },
+    };
+    // A cached Job that is not the recorded one may be an old one of the same name.
+    if let (JobSeen::Ours(cached), Some(run)) = (&job, &status.run)
+        && run.job_uid.is_some()
+        && run.job_uid != cached.uid()
+    {
+        job = job_seen(found(call(context.api::<Job>(&namespace).get(&run.job)).await)?, &uid);
+    }
+    let mut scene = Scene {
+        job,
+        jobs,
+        pods: Vec::new(),
+        reports: Reports::default(),
+        log_tail: None,
+        job_trouble: None,
+        checkpoint: false,
+        completion: now,
+        now,
+    };
+    let JobSeen::Ours(job) = &scene.job else {
+        scene.completion = context.completion_time(study, now);
+        return Ok(scene);
+    };
+    let job_uid = job.uid().unwrap_or_default();
+    scene.pods =
+        context.stores.pods.state_filter(|pod| pod.owner_references().iter().any(|owner| owner.uid == job_uid));
+    if status.phase.is_finished() || job.metadata.deletion_timestamp.is_some() {
+        return Ok(scene);
+    }
+    let ended = job_end(job).is_some();
+    let stopping = trial.spec.desired_state == DesiredState::Stopped;
+    if let Some(pod) = pods::newest(&scene.pods) {
+        (scene.reports, scene.log_tail) = read_pod(pod, valid, ended, ended || stopping, context).await;
+    } else if !ended && job.creation_timestamp().is_some_and(|t| now.duration_since(t.0).as_secs() >= 3) {
+        scene.job_trouble = job_trouble(job, context).await;
+    }
+    if ended {
+        scene.completion = context.completion_time(study, now);
+    }
+    let pod_uid = pods::newest(&scene.pods).and_then(|pod| pod.uid());
+    scene.checkpoint = pod_uid.is_some_and(|uid| context.followers.is_checkpoint_due(&uid));
+    Ok(scene)
+}
+
+fn job_seen(job: Option<Job>, trial_uid: &str) -> JobSeen {
+    match job {
+        None => JobSeen::Absent,
+        Some(job) if is_owned(&job, trial_uid) => JobSeen::Ours(Box::new(job)),
+        Some(job) => {
+            let owner = job.owner_references().first().map(|owner| format!("{} {}", owner.kind, owner.name));
+            JobSeen::Foreign(owner.unwrap_or_else(|| "nobody".to_owned()))
+        }
+    }
+}
+
+fn is_owned(job: &Job, trial_uid: &str) -> bool {
+    job.owner_references().iter().any(|owner| owner.uid == trial_uid)
+}
+
+/// Follows the pod's metrics, or reads them to their end; and the last lines of the trainer's log.
+async fn read_pod(
+    pod: &Pod,
+    valid: &ValidStudy,
+    ended: bool,
+    with_tail: bool,
+    context: &Context,
+) -> (Reports, Option<String>) {
+    let uid = pod.uid().unwrap_or_default();
+    let trainer = valid.template.trainer_name();
+    let carrier = match valid.template.source {
+        Source::File => build::SIDECAR_CONTAINER,
+        Source::Stdout => trainer,
+    };
+    let followed = Followed::new(valid, pod);
+    let reports = if !pods::has_log(pod, carrier) {
+        Reports::default()
+    } else if ended {
+        context.followers.finish(&uid, &followed).await
+    } else {
+        context.followers.follow(&uid, &followed);
+        context.followers.reports(&uid).unwrap_or_default()
+    };
+    let tail = if with_tail && pods::has_log(pod, trainer) { log_tail(pod, trainer, context).await } else { None };
+    (reports, tail)
+}
+
+async fn log_tail(pod: &Pod, container: &str, context: &Context) -> Option<String> {
+    let api = context.api::<Pod>(&pod.namespace()?);
+    let params = LogParams {
+        container: Some(container.to_owned()),
+        tail_lines: Some(20),
+        limit_bytes: Some(64 * 1024),
+        ..LogParams::default()
+    };
+    let name = pod.name_any();
+    let log = call(api.logs(&name, &params)).await.ok()?;
+    let from = log.char_indices().rev().nth(3999).map_or(0, |(at, _)| at);
+    // Terminal control sequences have no place in a status.
+    let tail: String = log[from..].chars().filter(|c| *c == '\n' || *c == '\t' || !c.is_control()).collect();
+    (!tail.is_empty()).then_some(tail)
+}
+
+/// Why a Job has no pods: quota and admission refusals are told by its Events only.
+async fn job_trouble(job: &Job, context: &Context) -> Option<String> {
+    let api = context.api::<Event>(&job.namespace()?);
+    let params = ListParams::default().fields(&format!("involvedObject.uid={},type=Warning", job.uid()?));
+    let events = call(api.list(&params)).await.ok()?;
+    let last = events.items.into_iter().max_by_key(|event| event.metadata.creation_timestamp.clone())?;
+    Some(format!("{}: {}", last.reason.unwrap_or_default(), last.message.unwrap_or_default()))
+}
+
+/// A Job of the Trial that is not the recorded run is deleted on sight.
+async fn delete_strays(trial: &Trial, next: &TrialStatus, scene: &Scene, context: &Context) -> Result<(), Error> {
+    // Before a run was recorded none of its Jobs can be known to be a stray by name alone.
+    let recorded = trial.status.as_ref().and_then(|status| status.run.as_ref()).or(next.run.as_ref());
+    for job in &scene.jobs {
+        let is_stray = recorded.is_none_or(|run| job.name_any() != run.job);
+        if is_stray && job.metadata.deletion_timestamp.is_none() {
+            tracing::info!(job = job.name_any(), "deleting a Job that is not the recorded run");
+            delete(&job.namespace().unwrap_or_default(), &job.name_any(), &job.uid().unwrap_or_default(), context)
+                .await?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes the status if it has changed, at the resourceVersion it was computed from.
+async fn write_status(trial: &Trial, status: &TrialStatus, context: &Context) -> Result<(), Error> {
+    if trial.status.as_ref() == Some(status) {
+        return Ok(());
+    }
+    let patch = json!({
+        "apiVersion": Trial::api_version(&()),
+        "kind": Trial::kind(&()),
+        "metadata": {"uid": trial.uid(), "resourceVersion": trial.resource_version()},
+        "status": status,
+    });
+    let params = PatchParams::apply(FIELD_MANAGER).force();
+    let api = context.api::<Trial>(&trial.namespace().unwrap_or_default());
+    call(api.patch_status(&trial.name_any(), &params, &Patch::Apply(patch))).await?;
+    Ok(())
+}
+
+async fn announce(trial: &Trial, study: &Study, decision: &Decision, context: &Context) {
+    let before = trial.status.as_ref().map(|status| status.phase).unwrap_or_default();
+    if before.is_finished() || !decision.status.phase.is_finished() {
+        return;
+    }
+    context.queues.study(&study.name_any(), &study.namespace().unwrap_or_default());
+    let message = format!("{}: {}", trial.name_any(), decision.status.message.as_deref().unwrap_or_default());
+    let note = match decision.status.phase {
+        Phase::Failed => Note { warning: true, reason: "TrialFailed", action: "RecordResult", message },
+        Phase::Pruned => Note { warning: false, reason: "TrialPruned", action: "StopTrial", message },
+        _ => return,
+    };
+    publish(context, study, note).await;
+}
+
+async fn apply(trial: &Trial, valid: &ValidStudy, decision: &Decision, context: &Context) -> Result<(), Error> {
+    let namespace = trial.namespace().unwrap_or_default();
+    match &decision.action {
+        Action::None => Ok(()),
+        Action::Create => create(trial, valid, &decision.status, context).await,
+        Action::Delete { name, uid } => delete(&namespace, name, uid, context).await,
+        Action::Expire { name, seconds } => {
+            let patch = json!({"spec": {"ttlSecondsAfterFinished": seconds}});
+            let api = context.api::<Job>(&namespace);
+            found(call(api.patch(name, &PatchParams::default(), &Patch::Merge(patch))).await)?;
+            Ok(())
+        }
+    }
+}
+
+/// Creates the Job of the recorded run. That it is there already is as good: its owner is looked at in the next pass.
+async fn create(trial: &Trial, valid: &ValidStudy, status: &TrialStatus, context: &Context) -> Result<(), Error> {
+    let Some(run) = &status.run else {
+        return Ok(());
+    };
+    let namespace = trial.namespace().unwrap_or_default();
+    let identity = JobIdentity {
+        name: run.job.clone(),
+        namespace: namespace.clone(),
+        study: trial.spec.study.clone(),
+        trial: trial.name_any(),
+        trial_uid: trial.uid().unwrap_or_default(),
+    };
+    let environment = build::environment(
+        &valid.core.space,
+        &trial.spec.study,
+        &trial.name_any(),
+        trial.spec.index,
+        &trial.spec.assignments,
+    );
+    let job = build::job(&valid.template, &identity, &environment, &context.settings.sidecar);
+    match post_job(&namespace, &job, false, context).await {
+        Err(error) if error.code() == Some(409) => Ok(()),
+        result => result,
+    }
+}
+
+/// POSTs a Job as JSON, so that no field of the template is lost on the way.
+///
+/// # Errors
+/// The API server's refusal; unknown fields are one.
+pub async fn post_job(namespace: &str, job: &Value, dry_run: bool, context: &Context) -> Result<(), Error> {
+    let params = PostParams { dry_run, field_manager: Some(FIELD_MANAGER.to_owned()) };
+    let request = kube::core::Request::new(Job::url_path(&(), Some(namespace)));
+    let mut request = request.create(&params, serde_json::to_vec(job)?).map_err(kube::Error::BuildRequest)?;
+    let uri = format!("{}&fieldValidation=Strict", request.uri());
+    if let Ok(uri) = uri.parse() {
+        *request.uri_mut() = uri;
+    }
+    call(context.client.request::<Value>(request)).await?;
+    Ok(())
+}
+
+/// Deletes a Job, its pods first, if it still is the one with this UID.
+async fn delete(namespace: &str, name: &str, uid: &str, context: &Context) -> Result<(), Error> {
+    let params = DeleteParams {
+        propagation_policy: Some(PropagationPolicy::Foreground),
+        preconditions: Some(Preconditions { uid: Some(uid.to_owned()), resource_version: None }),
+        ..DeleteParams::default()
+    };
+    found(call(context.api::<Job>(namespace).delete(name, &params)).await)?;
+    Ok(())
+}

@@ -1,0 +1,188 @@
+//! What a pod tells of its Trial.
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use kube::ResourceExt;
+
+use crate::build::SIDECAR_CONTAINER;
+use crate::metrics::Summary;
+
+/// Where a pod stands.
+#[derive(Clone, Debug, PartialEq)]
+pub enum PodState {
+    /// The trainer does not run yet.
+    Waiting {
+        /// One word.
+        reason: &'static str,
+        /// For a person; it does not change without cause.
+        message: String,
+    },
+    /// The trainer runs since then.
+    Running(Timestamp),
+    /// The pod has ended.
+    Ended,
+}
+
+/// Reasons of a waiting container that a person must see. The two words for an image that cannot be
+/// pulled alternate, and are one here.
+const TROUBLES: [(&str, &str); 9] = [
+    ("ErrImagePull", "ImagePullBackOff"),
+    ("ImagePullBackOff", "ImagePullBackOff"),
+    ("InvalidImageName", "InvalidImageName"),
+    ("ErrImageNeverPull", "ErrImageNeverPull"),
+    ("CreateContainerConfigError", "CreateContainerConfigError"),
+    ("CreateContainerError", "CreateContainerError"),
+    ("RunContainerError", "RunContainerError"),
+    ("CrashLoopBackOff", "CrashLoopBackOff"),
+    ("RegistryUnavailable", "RegistryUnavailable"),
+];
+
+/// Where the pod stands.
+pub fn state(pod: &Pod, trainer: &str) -> PodState {
+    let Some(status) = &pod.status else {
+        return PodState::Waiting { reason: "Starting", message: "its pod is starting".to_owned() };
+    };
+    if matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
+        return PodState::Ended;
+    }
+    let unscheduled = status.conditions.iter().flatten().find(|c| c.type_ == "PodScheduled" && c.status == "False");
+    if let Some(condition) = unscheduled {
+        let message = normalised(condition.message.as_deref().unwrap_or("no node takes its pod"));
+        return PodState::Waiting { reason: "Unschedulable", message };
+    }
+    for container in containers(pod) {
+        let waiting = container.state.as_ref().and_then(|state| state.waiting.as_ref());
+        let reason = waiting.and_then(|waiting| waiting.reason.as_deref()).unwrap_or_default();
+        if let Some((_, reason)) = TROUBLES.iter().find(|(seen, _)| *seen == reason) {
+            return PodState::Waiting { reason, message: trouble(reason, container) };
+        }
+    }
+    let running = containers(pod)
+        .find(|container| container.name == trainer)
+        .and_then(|container| container.state.as_ref()?.running.clone());
+    match running {
+        Some(running) => PodState::Running(running.started_at.map_or(Timestamp::UNIX_EPOCH, |time| time.0)),
+        None if containers(pod).any(|c| c.name == trainer && terminated(c).is_some()) => PodState::Ended,
+        None => PodState::Waiting { reason: "Starting", message: "its pod is starting".to_owned() },
+    }
+}
+
+/// Why the trainer failed: exit code, signal, out of memory, deadline.
+pub fn failure(pod: &Pod, trainer: &str) -> Option<String> {
+    let status = pod.status.as_ref()?;
+    let ended = containers(pod)
+        .filter(|container| container.name != SIDECAR_CONTAINER)
+        .filter_map(|c| Some((c, terminated(c)?)));
+    let failed = ended.filter(|(_, end)| end.exit_code != 0).max_by_key(|(container, _)| container.name == trainer);
+    if let Some((container, end)) = failed {
+        let what = match end.reason.as_deref() {
+            Some("OOMKilled") => "was killed for using more memory than its limit (OOMKilled)".to_owned(),
+            _ if end.exit_code > 128 => {
+                format!("was killed by signal {} (exit code {})", end.exit_code - 128, end.exit_code)
+            }
+            _ => format!("exit code {}", end.exit_code),
+        };
+        return Some(format!("container {} {what}", container.name));
+    }
+    let reason = status.reason.as_deref()?;
+    Some(format!("pod {reason}: {}", status.message.as_deref().unwrap_or_default()))
+}
+
+/// Why a pod's end is not the trainer's doing, if it is not: evicted, preempted, drained, or rejected by
+/// the node before the trainer started.
+pub fn disruption(pod: &Pod, trainer: &str) -> Option<String> {
+    let status = pod.status.as_ref()?;
+    let target = status.conditions.iter().flatten().find(|c| c.type_ == "DisruptionTarget" && c.status == "True");
+    if let Some(target) = target {
+        return Some(format!("its pod was disrupted ({})", target.reason.as_deref().unwrap_or("DisruptionTarget")));
+    }
+    let started = containers(pod).any(|c| {
+        c.name == trainer && (terminated(c).is_some() || c.state.as_ref().is_some_and(|s| s.running.is_some()))
+    });
+    let reason = status.reason.as_deref().filter(|_| status.phase.as_deref() == Some("Failed") && !started)?;
+    (reason != "DeadlineExceeded").then(|| format!("the node rejected its pod before the trainer started ({reason})"))
+}
+
+/// What the sidecar left in its termination message.
+pub fn summary(pod: &Pod) -> Option<Summary> {
+    let sidecar = containers(pod).find(|container| container.name == SIDECAR_CONTAINER)?;
+    let states = [sidecar.state.as_ref(), sidecar.last_state.as_ref()].into_iter().flatten();
+    states.filter_map(|state| state.terminated.as_ref()?.message.as_deref()).find_map(Summary::parse)
+}
+
+/// The pod that counts among those of a Job: of an Indexed Job that of index 0, of several attempts the latest.
+pub fn newest<P: std::ops::Deref<Target = Pod>>(pods: &[P]) -> Option<&Pod> {
+    let reporting =
+        |pod: &&Pod| pod.labels().get("batch.kubernetes.io/job-completion-index").is_none_or(|index| index == "0");
+    pods.iter().map(|pod| &**pod).filter(reporting).max_by_key(|pod| (pod.creation_timestamp(), pod.name_any()))
+}
+
+/// Whether the container `name` has run, so that it has a log.
+pub fn has_log(pod: &Pod, name: &str) -> bool {
+    let started =
+        |c: &ContainerStatus| terminated(c).is_some() || c.state.as_ref().is_some_and(|state| state.running.is_some());
+    containers(pod).any(|container| container.name == name && started(container))
+}
+
+fn containers(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
+    let status = pod.status.as_ref();
+    let init = status.and_then(|status| status.init_container_statuses.as_ref());
+    let main = status.and_then(|status| status.container_statuses.as_ref());
+    init.into_iter().chain(main).flatten()
+}
+
+fn terminated(container: &ContainerStatus) -> Option<&k8s_openapi::api::core::v1::ContainerStateTerminated> {
+    container.state.as_ref()?.terminated.as_ref()
+}
+
+fn trouble(reason: &str, container: &ContainerStatus) -> String {
+    let detail = container
+        .state
+        .as_ref()
+        .and_then(|state| state.waiting.as_ref())
+        .and_then(|waiting| waiting.message.as_deref());
+    match reason {
+        "ImagePullBackOff" | "RegistryUnavailable" => {
+            format!("container {}: image {} cannot be pulled ({reason})", container.name, container.image)
+        }
+        "InvalidImageName" => {
+            format!("container {}: {:?} is not the name of an image ({reason})", container.name, container.image)
+        }
+        _ => match detail {
+            Some(detail) => format!("container {}: {reason}: {detail}", container.name),
+            None => format!("container {}: {reason}", container.name),
+        },
+    }
+}
+
+/// The scheduler's message without what changes from attempt to attempt, and in plain words where one
+/// resource is all that is short: `0/4 nodes have a free nvidia.com/gpu`.
+fn normalised(message: &str) -> String {
+    let message = message.split(". ").next().unwrap_or(message).trim_end_matches('.');
+    let short = message.split_once(" nodes are available: ").and_then(|(nodes, why)| {
+        let (_, resource) = why.split_once("Insufficient ")?;
+        (!resource.contains([' ', ','])).then(|| format!("{nodes} nodes have a free {resource}"))
+    });
+    short.unwrap_or_else(|| message.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_scheduler_s_message_is_in_plain_words_and_does_not_change_without_cause() {
+        assert_eq!(
+            normalised(
+                "0/4 nodes are available: 4 Insufficient nvidia.com/gpu. preemption: 0/4 nodes are available: 4 No preemption victims found for incoming pod."
+            ),
+            "0/4 nodes have a free nvidia.com/gpu"
+        );
+        assert_eq!(
+            normalised(
+                "0/2 nodes are available: 1 Insufficient cpu, 1 node(s) had untolerated taint {a: b}. preemption: none."
+            ),
+            "0/2 nodes are available: 1 Insufficient cpu, 1 node(s) had untolerated taint {a: b}"
+        );
+    }
+}

@@ -1,0 +1,186 @@
+//! The four watches, their stores, and who is to be reconciled after an event. Each watch is on its own,
+//! so that one that fails does not delay the others.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
+use futures::{Stream, StreamExt};
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::Pod;
+use kube::core::{DeserializeGuard, NamespaceResourceScope};
+use kube::runtime::reflector::{ObjectRef, Store, reflector, store};
+use kube::runtime::watcher::{Config, Event};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+
+use crate::api::{LABEL_STUDY, LABEL_TRIAL, Study, Trial};
+
+/// What the watches have seen.
+#[derive(Clone)]
+pub struct Stores {
+    pub studies: Store<Study>,
+    pub trials: Store<Trial>,
+    pub jobs: Store<Job>,
+    pub pods: Store<Pod>,
+}
+
+/// Objects that are to be reconciled.
+pub type Queue<K> = UnboundedReceiver<ObjectRef<K>>;
+
+/// The ends into which objects to reconcile are put. The controllers' schedulers merge equal entries.
+#[derive(Clone)]
+pub struct Queues {
+    studies: UnboundedSender<ObjectRef<Study>>,
+    trials: UnboundedSender<ObjectRef<Trial>>,
+}
+
+/// The queues of both controllers.
+pub fn queues() -> (Queues, Queue<Study>, Queue<Trial>) {
+    let (studies, study_queue) = unbounded();
+    let (trials, trial_queue) = unbounded();
+    (Queues { studies, trials }, study_queue, trial_queue)
+}
+
+impl Queues {
+    /// The Study shall be reconciled.
+    pub fn study(&self, name: &str, namespace: &str) {
+        // An error means that the controller has ended, and then the process does.
+        let _ = self.studies.unbounded_send(ObjectRef::new(name).within(namespace));
+    }
+
+    /// The Trial shall be reconciled.
+    pub fn trial(&self, name: &str, namespace: &str) {
+        let _ = self.trials.unbounded_send(ObjectRef::new(name).within(namespace));
+    }
+}
+
+/// When each watch last brought something.
+#[derive(Default)]
+pub struct Health(Mutex<BTreeMap<&'static str, Instant>>);
+
+impl Health {
+    fn seen(&self, kind: &'static str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(kind, Instant::now());
+    }
+
+    /// The kinds whose watch has brought nothing for `limit`, or nothing at all yet.
+    pub fn silent(&self, limit: Duration) -> Vec<&'static str> {
+        let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let kinds = ["studies", "trials", "jobs", "pods"].into_iter();
+        kinds.filter(|kind| seen.get(kind).is_none_or(|at| at.elapsed() > limit)).collect()
+    }
+}
+
+/// Starts the watches of a namespace, or of all; the future ends only when a watch does.
+pub fn start<'a>(
+    client: &Client,
+    namespace: Option<&str>,
+    queues: &'a Queues,
+    health: &'a std::sync::Arc<Health>,
+) -> (Stores, impl Future<Output = ()> + use<>) {
+    // Below the idle limit of common load balancers, which would cut a watch silently.
+    let all = Config::default().timeout(200);
+    let ours = all.clone().labels(LABEL_TRIAL);
+    let (studies, study_writer) = store();
+    let (trials, trial_writer) = store();
+    let (jobs, job_writer) = store();
+    let (pods, pod_writer) = store();
+    let study_watch = reflector(study_writer, watch::<Study>("studies", client, namespace, all.clone(), health));
+    let trial_watch = reflector(trial_writer, watch::<Trial>("trials", client, namespace, all, health));
+    let job_watch = reflector(job_writer, watch::<Job>("jobs", client, namespace, ours.clone(), health));
+    let pod_watch = reflector(pod_writer, watch::<Pod>("pods", client, namespace, ours, health));
+    let (q, stores) = (queues.clone(), Stores { studies, trials, jobs, pods });
+    let (q1, q2, q3) = (q.clone(), q.clone(), q.clone());
+    let running = async move {
+        tokio::join!(
+            each(study_watch, move |study: &Study| q.study(&study.name_any(), &study.namespace().unwrap_or_default())),
+            each(trial_watch, move |trial: &Trial| {
+                let namespace = trial.namespace().unwrap_or_default();
+                q1.trial(&trial.name_any(), &namespace);
+                q1.study(&trial.spec.study, &namespace);
+            }),
+            each(job_watch, move |job: &Job| {
+                let namespace = job.namespace().unwrap_or_default();
+                if let Some(trial) = job.labels().get(LABEL_TRIAL) {
+                    q2.trial(trial, &namespace);
+                }
+                if let Some(study) = job.labels().get(LABEL_STUDY) {
+                    q2.study(study, &namespace);
+                }
+            }),
+            each(pod_watch, move |pod: &Pod| {
+                if let Some(trial) = pod.labels().get(LABEL_TRIAL) {
+                    q3.trial(trial, &pod.namespace().unwrap_or_default());
+                }
+            }),
+        );
+    };
+    (stores, running)
+}
+
+/// A watch that goes on after errors, and skips objects that cannot be read.
+fn watch<K>(
+    kind: &'static str,
+    client: &Client,
+    namespace: Option<&str>,
+    config: Config,
+    health: &std::sync::Arc<Health>,
+) -> impl Stream<Item = Result<Event<K>, watcher::Error>> + use<K>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    let api: Api<DeserializeGuard<K>> = match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    };
+    let health = health.clone();
+    watcher(api, config).default_backoff().filter_map(move |event| {
+        let event = match event {
+            Ok(event) => {
+                health.seen(kind);
+                readable(kind, event).map(Ok)
+            }
+            Err(error) => {
+                tracing::warn!(kind, %error, "watch failed, will be tried again");
+                Some(Err(error))
+            }
+        };
+        std::future::ready(event)
+    })
+}
+
+fn readable<K: Resource<DynamicType = ()>>(kind: &'static str, event: Event<DeserializeGuard<K>>) -> Option<Event<K>> {
+    let read = |guard: DeserializeGuard<K>| match guard.0 {
+        Ok(mut object) => {
+            object.meta_mut().managed_fields = None;
+            Some(object)
+        }
+        Err(error) => {
+            tracing::warn!(kind, %error, "an object cannot be read and is skipped");
+            None
+        }
+    };
+    Some(match event {
+        Event::Apply(object) => Event::Apply(read(object)?),
+        Event::Delete(object) => Event::Delete(read(object)?),
+        Event::InitApply(object) => Event::InitApply(read(object)?),
+        Event::Init => Event::Init,
+        Event::InitDone => Event::InitDone,
+    })
+}
+
+/// Calls `then` with every object that changed or was deleted.
+async fn each<K>(stream: impl Stream<Item = Result<Event<K>, watcher::Error>>, then: impl Fn(&K)) {
+    stream
+        .for_each(|event| {
+            if let Ok(Event::Apply(object) | Event::Delete(object) | Event::InitApply(object)) = &event {
+                then(object);
+            }
+            std::future::ready(())
+        })
+        .await;
+}
