@@ -1,14 +1,20 @@
 //! From the bytes that a trainer wrote to observations.
 //!
 //! What a trainer writes is hostile input: every length is bounded, reading takes linear time, and what is
-//! dropped is counted. The steps are [`LineSplitter`] (bytes to lines) and [`Parser`] (a line to a [`Report`]).
+//! dropped is counted. The steps are [`LineSplitter`] (bytes to lines), [`Parser`] (a line to a [`Report`]) and,
+//! for a file, [`FileFollower`]. [`SidecarLine`] and [`Summary`] are how a report travels on. Nothing here knows of
+//! Kubernetes, and only [`FileFollower`] knows of files.
 
 mod dropped;
+mod follow;
 mod json;
 mod lines;
 mod parse;
 mod text;
+mod wire;
 
 pub use dropped::Dropped;
+pub use follow::{FileFollower, FollowedLine};
 pub use lines::{LineSplitter, MAX_LINE};
 pub use parse::{MAX_STEP, Parser, Report};
+pub use wire::{MAX_SUMMARY, ObjectiveSummary, Point, SidecarLine, Summary};

@@ -1,0 +1,274 @@
+//! What the sidecar prints and leaves behind, and the controller reads.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize, Serializer};
+
+use super::Dropped;
+
+/// One line of the sidecar's standard output: a JSON object such as
+/// `{"report":{"pod":"…","generation":1,"offset":35,"step":3,"metrics":{"accuracy":0.91}}}`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum SidecarLine {
+    /// The trainer reported values.
+    Report {
+        /// UID of the pod.
+        pod: String,
+        /// Which content of the metrics file it is from; see [`FollowedLine`](super::FollowedLine).
+        generation: u32,
+        /// Where the trainer's line ends in that content, in bytes.
+        offset: u64,
+        /// The trainer's own progress unit.
+        step: u64,
+        /// The values by metric; those that are not finite are not written.
+        #[serde(serialize_with = "only_finite")]
+        metrics: BTreeMap<String, f64>,
+    },
+    /// The sidecar is alive, whether or not there is anything to report.
+    Heartbeat {
+        /// UID of the pod.
+        pod: String,
+        /// What was dropped so far.
+        #[serde(default, skip_serializing_if = "Dropped::is_zero")]
+        dropped: Dropped,
+        /// What a person should see to, for now.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        problem: Option<String>,
+    },
+    /// The trainer has ended and all that it had written was printed: the last line.
+    End {
+        /// UID of the pod.
+        pod: String,
+        /// What was dropped in all.
+        #[serde(default, skip_serializing_if = "Dropped::is_zero")]
+        dropped: Dropped,
+        /// Why not all that it had written was printed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        problem: Option<String>,
+    },
+}
+
+impl SidecarLine {
+    /// The line, without a newline.
+    pub fn to_line(&self) -> String {
+        to_json(self)
+    }
+
+    /// Reads a line, with or without its newline. None for anything that a sidecar does not print.
+    pub fn parse(line: &str) -> Option<SidecarLine> {
+        serde_json::from_str(line).ok()
+    }
+}
+
+fn only_finite<S: Serializer>(metrics: &BTreeMap<String, f64>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(metrics.iter().filter(|(_, value)| value.is_finite()))
+}
+
+/// The longest termination message, in bytes: a pod's containers share 12 KiB.
+pub const MAX_SUMMARY: usize = 1024;
+
+/// The sidecar's termination message: what the controller knows when the sidecar's log is lost.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Summary {
+    /// The objectives that were reported, in the study's order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub objectives: Vec<ObjectiveSummary>,
+    /// How many reports there were.
+    pub count: u64,
+    /// UID of the pod.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub pod: String,
+    /// What was dropped.
+    #[serde(default, skip_serializing_if = "Dropped::is_zero")]
+    pub dropped: Dropped,
+    /// What a person should see to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+/// What was reported of one objective.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ObjectiveSummary {
+    /// The metric's name.
+    pub metric: String,
+    /// The latest value.
+    pub last: Point,
+    /// The best value, the earliest of equals.
+    pub best: Point,
+}
+
+/// A value at a step.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Point {
+    /// The trainer's own progress unit.
+    pub step: u64,
+    /// Finite.
+    pub value: f64,
+}
+
+impl Summary {
+    /// The termination message, of at most [`MAX_SUMMARY`] bytes. What does not fit is left out: first the problem,
+    /// then the counters of what was dropped, then objectives from the last one on, then the pod.
+    pub fn to_message(&self) -> String {
+        let mut fitting = self.clone();
+        fitting.objectives.retain(|objective| objective.last.value.is_finite() && objective.best.value.is_finite());
+        loop {
+            let message = to_json(&fitting);
+            if message.len() <= MAX_SUMMARY {
+                return message;
+            }
+            fitting.leave_out_the_least_important();
+        }
+    }
+
+    /// Reads a termination message. None for anything that a sidecar does not write.
+    pub fn parse(message: &str) -> Option<Summary> {
+        serde_json::from_str(message).ok()
+    }
+
+    fn leave_out_the_least_important(&mut self) {
+        if self.problem.take().is_some() {
+        } else if !self.dropped.is_zero() {
+            self.dropped = Dropped::default();
+        } else if self.objectives.pop().is_none() {
+            self.pod.clear();
+        }
+    }
+}
+
+/// Nothing here can fail to be written: keys are strings, and there is no I/O.
+fn to_json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn report(metrics: &[(&str, f64)]) -> SidecarLine {
+        SidecarLine::Report {
+            pod: "u-1".into(),
+            generation: 1,
+            offset: 35,
+            step: 3,
+            metrics: metrics.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect(),
+        }
+    }
+
+    /// The wire format outlives a version: an operator reads what an older sidecar prints.
+    #[test]
+    fn lines_are_compact_and_their_form_is_fixed() {
+        let dropped = Dropped { too_long: 2, ..Dropped::default() };
+        let lines = [
+            (
+                report(&[("accuracy", 0.91), ("loss", 3.0)]),
+                r#"{"report":{"pod":"u-1","generation":1,"offset":35,"step":3,"metrics":{"accuracy":0.91,"loss":3.0}}}"#,
+            ),
+            (
+                SidecarLine::Heartbeat { pod: "u-1".into(), dropped: Dropped::default(), problem: None },
+                r#"{"heartbeat":{"pod":"u-1"}}"#,
+            ),
+            (
+                SidecarLine::Heartbeat { pod: "u-1".into(), dropped, problem: Some("no".into()) },
+                r#"{"heartbeat":{"pod":"u-1","dropped":{"tooLong":2},"problem":"no"}}"#,
+            ),
+            (
+                SidecarLine::End { pod: "u-1".into(), dropped, problem: None },
+                r#"{"end":{"pod":"u-1","dropped":{"tooLong":2}}}"#,
+            ),
+        ];
+        for (line, text) in lines {
+            assert_eq!(line.to_line(), text);
+            assert_eq!(SidecarLine::parse(&format!("{text}\n")), Some(line));
+        }
+    }
+
+    #[test]
+    fn anything_else_is_no_line_of_a_sidecar_and_unknown_fields_are_of_a_later_version() {
+        for text in ["", "hello", "{", "{}", "null", r#"{"report":{"pod":"u"}}"#, r#"{"weather":{"pod":"u"}}"#] {
+            assert_eq!(SidecarLine::parse(text), None, "{text}");
+        }
+        assert!(SidecarLine::parse(r#"{"heartbeat":{"pod":"u","mood":"good"}}"#).is_some());
+    }
+
+    #[test]
+    fn a_value_that_is_not_finite_is_never_printed() {
+        let line = report(&[("a", f64::NAN), ("b", f64::INFINITY), ("c", 1.5)]);
+        assert_eq!(SidecarLine::parse(&line.to_line()), Some(report(&[("c", 1.5)])));
+        let nan = Point { step: 1, value: f64::NAN };
+        let objectives = vec![ObjectiveSummary { metric: "a".into(), last: nan, best: nan }];
+        let message = Summary { objectives, count: 1, ..Summary::default() }.to_message();
+        assert_eq!(message, r#"{"count":1}"#);
+    }
+
+    fn finite() -> impl Strategy<Value = f64> {
+        any::<u64>().prop_map(f64::from_bits).prop_filter("finite", |value| value.is_finite())
+    }
+
+    prop_compose! {
+        fn point()(step in any::<u64>(), value in finite()) -> Point {
+            Point { step, value }
+        }
+    }
+
+    prop_compose! {
+        fn objective()(metric in "\\PC{0,80}", last in point(), best in point()) -> ObjectiveSummary {
+            ObjectiveSummary { metric, last, best }
+        }
+    }
+
+    prop_compose! {
+        fn summary()(
+            objectives in prop::collection::vec(objective(), 0..12),
+            count in any::<u64>(),
+            pod in prop_oneof![Just("9d6e0f5c-0f0f-4c8e-9f10-6a8f0f1c2d3e".to_owned()), ".{0,2000}"],
+            non_finite in any::<u64>(),
+            problem in prop::option::of(".{0,400}"),
+        ) -> Summary {
+            Summary { objectives, count, pod, dropped: Dropped { non_finite, ..Dropped::default() }, problem }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_finite_value_is_read_as_exactly_what_was_printed(value in finite()) {
+            let Some(SidecarLine::Report { metrics, .. }) = SidecarLine::parse(&report(&[("a", value)]).to_line()) else {
+                return Err(TestCaseError::fail("not read"));
+            };
+            prop_assert_eq!(metrics["a"].to_bits(), value.to_bits());
+        }
+
+        #[test]
+        fn a_summary_always_fits_and_keeps_its_first_objectives(summary in summary()) {
+            let message = summary.to_message();
+            prop_assert!(message.len() <= MAX_SUMMARY);
+            let read = Summary::parse(&message).unwrap();
+            prop_assert_eq!(read.count, summary.count);
+            prop_assert!(summary.objectives.starts_with(&read.objectives));
+            prop_assert!(read == summary || to_json(&summary).len() > MAX_SUMMARY);
+        }
+    }
+
+    #[test]
+    fn the_longest_name_and_numbers_of_four_objectives_fit() {
+        let point = Point { step: u64::MAX, value: -1.234_567_890_123_456_7e-300 };
+        let objective =
+            |index: usize| ObjectiveSummary { metric: index.to_string().repeat(63), last: point, best: point };
+        let summary = Summary {
+            objectives: (0..6).map(objective).collect(),
+            count: u64::MAX,
+            pod: "9d6e0f5c-0f0f-4c8e-9f10-6a8f0f1c2d3e".into(),
+            dropped: Dropped { too_long: 7, ..Dropped::default() },
+            problem: Some("cannot read".into()),
+        };
+        let read = Summary::parse(&summary.to_message()).unwrap();
+        assert_eq!(read.objectives, summary.objectives[..4]);
+        assert_eq!((read.pod, read.problem), (summary.pod, None));
+    }
+}
