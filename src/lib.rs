@@ -15,4 +15,5 @@ pub mod build;
 pub mod cli;
 pub mod core;
 pub mod metrics;
+pub mod sidecar;
 pub mod validate;

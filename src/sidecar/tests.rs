@@ -1,0 +1,272 @@
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use clap::Parser as _;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep};
+
+use super::*;
+use crate::metrics::{Dropped, ObjectiveSummary, Point, SidecarLine, Summary};
+
+/// What a sidecar has printed so far.
+#[derive(Clone, Default)]
+struct Printed(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Printed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Printed {
+    fn lines(&self) -> Vec<SidecarLine> {
+        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        text.lines().map(|line| SidecarLine::parse(line).unwrap_or_else(|| panic!("{line}"))).collect()
+    }
+
+    /// (generation, offset, step, accuracy) of every report.
+    fn reports(&self) -> Vec<(u32, u64, u64, f64)> {
+        let report = |line| match line {
+            SidecarLine::Report { generation, offset, step, metrics, .. } => {
+                Some((generation, offset, step, metrics["accuracy"]))
+            }
+            _ => None,
+        };
+        self.lines().into_iter().filter_map(report).collect()
+    }
+
+    /// The problem of every heartbeat.
+    fn heartbeats(&self) -> Vec<Option<String>> {
+        let heartbeat = |line| match line {
+            SidecarLine::Heartbeat { problem, .. } => Some(problem),
+            _ => None,
+        };
+        self.lines().into_iter().filter_map(heartbeat).collect()
+    }
+}
+
+/// A running sidecar with the folder that it shares with a trainer.
+struct Running {
+    dir: tempfile::TempDir,
+    printed: Printed,
+    task: tokio::task::JoinHandle<Result<(), Error>>,
+    shutdown: oneshot::Sender<()>,
+}
+
+fn args(dir: &Path) -> Args {
+    Args {
+        file: dir.join("metrics"),
+        objectives: vec!["accuracy=Maximize".parse().unwrap(), "loss=Minimize".parse().unwrap()],
+        pod_uid: "u-1".into(),
+        termination_message: dir.join("message"),
+        heartbeat: 1,
+    }
+}
+
+fn append(path: &Path, text: &str) {
+    OpenOptions::new().create(true).append(true).open(path).unwrap().write_all(text.as_bytes()).unwrap();
+}
+
+/// Waits for a state, generously.
+async fn until(what: &str, holds: impl Fn() -> bool) {
+    let limit = Instant::now() + Duration::from_secs(60);
+    while !holds() {
+        assert!(Instant::now() < limit, "{what} did not come");
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+impl Running {
+    /// Starts a sidecar after `prepare` has been at its folder.
+    fn start(prepare: impl FnOnce(&Path)) -> Running {
+        let dir = tempfile::tempdir().unwrap();
+        prepare(dir.path());
+        let (shutdown, ended) = oneshot::channel();
+        let printed = Printed::default();
+        let task = tokio::spawn(run_until(args(dir.path()), printed.clone(), async {
+            let _ = ended.await;
+        }));
+        Running { dir, printed, task, shutdown }
+    }
+
+    fn append(&self, text: &str) {
+        append(&self.dir.path().join("metrics"), text);
+    }
+
+    fn summary(&self) -> Option<Summary> {
+        Summary::parse(&fs::read_to_string(self.dir.path().join("message")).ok()?)
+    }
+
+    /// Shuts the sidecar down: everything it printed, and its termination message.
+    async fn end(self) -> (Printed, Option<Summary>) {
+        self.shutdown.send(()).unwrap();
+        self.task.await.unwrap().unwrap();
+        let summary = fs::read_to_string(self.dir.path().join("message")).ok();
+        (self.printed, summary.map(|message| Summary::parse(&message).unwrap()))
+    }
+}
+
+#[tokio::test]
+async fn reports_are_printed_as_they_come_and_the_end_comes_last() {
+    let sidecar = Running::start(|dir| fs::write(dir.join("message"), "").unwrap());
+    until("a heartbeat", || !sidecar.printed.heartbeats().is_empty()).await;
+    sidecar.append("{\"step\":1,\"accuracy\":0.5}\n");
+    until("the first report", || sidecar.printed.reports().len() == 1).await;
+    sidecar.append("noise\nstep=2 accuracy=0.7 loss=0.3\naccuracy=nan\nstep=4 accura");
+    until("the second report", || sidecar.printed.reports().len() == 2).await;
+    sidecar.append("cy=0.6");
+    let (printed, summary) = sidecar.end().await;
+
+    assert_eq!(printed.reports(), [(1, 26, 1, 0.5), (1, 61, 2, 0.7), (1, 93, 4, 0.6)]);
+    let dropped = Dropped { non_finite: 1, ..Dropped::default() };
+    assert_eq!(printed.lines().last(), Some(&SidecarLine::End { pod: "u-1".into(), dropped, problem: None }));
+    let (second, third) = (Point { step: 2, value: 0.7 }, Point { step: 4, value: 0.6 });
+    let loss = Point { step: 2, value: 0.3 };
+    assert_eq!(
+        summary,
+        Some(Summary {
+            objectives: vec![
+                ObjectiveSummary { metric: "accuracy".into(), last: third, best: second },
+                ObjectiveSummary { metric: "loss".into(), last: loss, best: loss },
+            ],
+            count: 3,
+            pod: "u-1".into(),
+            dropped,
+            problem: None,
+        })
+    );
+}
+
+#[tokio::test]
+async fn all_that_was_written_before_the_end_is_printed() {
+    let lines = 20_000;
+    let sidecar = Running::start(|dir| append(&dir.join("metrics"), &"accuracy=0.5\n".repeat(lines)));
+    let (printed, _) = sidecar.end().await;
+    let reports = printed.reports();
+    assert_eq!(reports.len(), lines);
+    assert_eq!(reports.last(), Some(&(1, 13 * lines as u64, lines as u64, 0.5)));
+    assert!(matches!(printed.lines().last(), Some(SidecarLine::End { problem: None, .. })));
+}
+
+#[tokio::test]
+async fn heartbeats_come_whether_or_not_there_are_reports() {
+    let sidecar = Running::start(|_| ());
+    until("three heartbeats", || sidecar.printed.heartbeats().len() == 3).await;
+    let (printed, _) = sidecar.end().await;
+    assert_eq!(printed.reports(), []);
+}
+
+#[tokio::test]
+async fn the_termination_message_is_rewritten_in_place_while_the_trainer_runs() {
+    let sidecar = Running::start(|dir| fs::write(dir.join("message"), "x".repeat(2000)).unwrap());
+    let inode = fs::metadata(sidecar.dir.path().join("message")).unwrap().ino();
+    for count in 1..=2 {
+        sidecar.append("accuracy=0.5\n");
+        until("the message", || sidecar.summary().is_some_and(|summary| summary.count == count)).await;
+    }
+    assert_eq!(fs::metadata(sidecar.dir.path().join("message")).unwrap().ino(), inode);
+    assert_eq!(sidecar.end().await.1.unwrap().count, 2);
+}
+
+#[tokio::test]
+async fn without_a_file_for_it_no_termination_message_is_written() {
+    let sidecar = Running::start(|_| ());
+    sidecar.append("accuracy=0.5\n");
+    until("the report", || sidecar.printed.reports().len() == 1).await;
+    let (printed, summary) = sidecar.end().await;
+    assert_eq!(summary, None);
+    assert!(matches!(printed.lines().last(), Some(SidecarLine::End { problem: None, .. })));
+}
+
+#[tokio::test]
+async fn a_termination_message_that_cannot_be_written_is_a_problem_and_stops_nothing() {
+    let sidecar = Running::start(|dir| fs::create_dir(dir.join("message")).unwrap());
+    let starts = |problem: &Option<String>| {
+        problem.as_ref().is_some_and(|problem| problem.starts_with("cannot write the termination message: "))
+    };
+    until("the problem", || sidecar.printed.heartbeats().iter().any(starts)).await;
+    sidecar.append("accuracy=0.5\n");
+    until("the report", || sidecar.printed.reports().len() == 1).await;
+    sidecar.shutdown.send(()).unwrap();
+    sidecar.task.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_metrics_file_that_cannot_be_read_is_a_problem_until_it_can() {
+    let sidecar = Running::start(|dir| {
+        fs::write(dir.join("message"), "").unwrap();
+        fs::create_dir(dir.join("metrics")).unwrap();
+    });
+    let problem = Some("cannot read metrics file: it is a directory".to_owned());
+    until("the problem", || sidecar.printed.heartbeats().contains(&problem)).await;
+    until("the problem in the message", || sidecar.summary().is_some_and(|summary| summary.problem == problem)).await;
+    fs::remove_dir(sidecar.dir.path().join("metrics")).unwrap();
+    sidecar.append("accuracy=0.5\n");
+    until("the report", || sidecar.printed.reports().len() == 1).await;
+    let (printed, summary) = sidecar.end().await;
+    assert!(matches!(printed.lines().last(), Some(SidecarLine::End { problem: None, .. })));
+    assert_eq!(summary.unwrap().problem, None);
+}
+
+#[tokio::test]
+async fn a_file_that_is_written_anew_is_the_next_generation() {
+    let sidecar = Running::start(|_| ());
+    sidecar.append("step=1 accuracy=0.5\n");
+    until("the first report", || sidecar.printed.reports().len() == 1).await;
+    fs::write(sidecar.dir.path().join("metrics"), "accuracy=0.6\n").unwrap();
+    let (printed, _) = sidecar.end().await;
+    assert_eq!(printed.reports(), [(1, 20, 1, 0.5), (2, 13, 2, 0.6)]);
+}
+
+/// An output that fails.
+struct Fails(io::ErrorKind);
+
+impl Write for Fails {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        Err(self.0.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_closed_output_ends_the_sidecar_quietly_and_a_broken_one_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let never = std::future::pending::<()>;
+    assert!(run_until(args(dir.path()), Fails(io::ErrorKind::BrokenPipe), never()).await.is_ok());
+    let error = run_until(args(dir.path()), Fails(io::ErrorKind::StorageFull), never()).await.unwrap_err();
+    assert!(matches!(error, Error::Output(_)), "{error}");
+}
+
+#[derive(clap::Parser)]
+struct Command {
+    #[command(flatten)]
+    args: Args,
+}
+
+#[test]
+fn the_arguments_are_those_of_the_injected_container() {
+    let line = "sidecar --file=/m --objective=val/acc@1=Maximize --objective=loss=Minimize --pod-uid=u";
+    let args = Command::try_parse_from(line.split(' ')).map(|command| command.args).unwrap();
+    let objective = |metric: &str, direction| Objective { metric: metric.into(), direction };
+    let objectives = [objective("val/acc@1", Direction::Maximize), objective("loss", Direction::Minimize)];
+    assert_eq!(args.objectives, objectives);
+    assert_eq!((args.heartbeat, args.termination_message), (20, PathBuf::from("/dev/termination-log")));
+}
+
+#[test]
+fn an_objective_that_is_not_a_metric_and_a_direction_is_refused() {
+    for text in ["", "accuracy", "accuracy=", "=Maximize", "accuracy=maximize", "accuracy=Maximize "] {
+        assert!(text.parse::<Objective>().is_err(), "{text}");
+    }
+}
