@@ -139,6 +139,7 @@ impl Content {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use std::fs::OpenOptions;

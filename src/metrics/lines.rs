@@ -83,6 +83,7 @@ fn each_line(line: &[u8], end: u64, each: &mut impl FnMut(&[u8], u64)) {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use proptest::prelude::*;

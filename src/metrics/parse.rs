@@ -129,6 +129,7 @@ impl Parser {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::metrics::{LineSplitter, MAX_LINE};
@@ -136,16 +137,21 @@ mod tests {
 
     const METRICS: [&str; 4] = ["accuracy", "val/loss", "top-5", "f1@k"];
 
-    /// What a line reports to a fresh parser: the step and the values.
-    fn read(line: &str) -> Option<(u64, Vec<(String, f64)>)> {
-        let report = Parser::new(METRICS).line(line.as_bytes())?;
-        Some((report.step, report.values.into_iter().collect()))
+    fn report(step: u64, values: &[(&str, f64)]) -> Report {
+        Report { step, values: values.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect() }
     }
 
-    fn expect(cases: &[(&str, u64, &[(&str, f64)])]) {
+    /// What a line reports to a fresh parser.
+    fn read(line: &str) -> Option<Report> {
+        Parser::new(METRICS).line(line.as_bytes())
+    }
+
+    /// A line, and the step and the values that it reports.
+    type Case<'a> = (&'a str, u64, &'a [(&'a str, f64)]);
+
+    fn expect(cases: &[Case]) {
         for (line, step, values) in cases {
-            let values = values.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
-            assert_eq!(read(line), Some((*step, values)), "{line}");
+            assert_eq!(read(line), Some(report(*step, values)), "{line}");
         }
     }
 
@@ -221,7 +227,7 @@ mod tests {
         ];
         for (prefix, step) in steps {
             let line = format!("{prefix} accuracy=0.5");
-            assert_eq!(read(&line), Some((step, vec![("accuracy".to_owned(), 0.5)])), "{line}");
+            assert_eq!(read(&line), Some(report(step, &[("accuracy", 0.5)])), "{line}");
         }
     }
 
@@ -282,8 +288,7 @@ mod tests {
         ];
         for line in lines {
             let mut parser = Parser::new(METRICS);
-            let report = parser.line(line.as_bytes()).unwrap();
-            assert_eq!(report.values, BTreeMap::from([("top-5".to_owned(), 0.5)]), "{line}");
+            assert_eq!(parser.line(line.as_bytes()), Some(report(1, &[("top-5", 0.5)])), "{line}");
             assert_eq!(parser.dropped(), Dropped { non_finite: 1, ..Dropped::default() }, "{line}");
         }
         assert_eq!(dropped("accuracy=nan"), Dropped { non_finite: 1, ..Dropped::default() });

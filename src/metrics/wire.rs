@@ -146,6 +146,7 @@ fn to_json(value: &impl Serialize) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use proptest::prelude::*;

@@ -105,4 +105,5 @@ pub async fn run_until(args: Args, output: impl io::Write, shutdown: impl Future
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests;
