@@ -2,9 +2,10 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
-// Not every helper has a user yet.
-#[allow(dead_code)]
 mod harness;
+mod mistakes;
+mod operator;
+mod sweeps;
 
 use harness::{Cluster, LIMIT, require_node, wait_for};
 

@@ -1,0 +1,217 @@
+//! What goes wrong, and what the Study and the Trial say of it.
+
+use serde_json::{Value, json};
+
+use crate::harness::{Cluster, LIMIT, Namespace, require_node, wait_for};
+use crate::operator::*;
+
+/// The message of the Trial once it has the phase.
+fn trial_message(namespace: &Namespace, trial: &str, phase: &str, phrase: &str) -> String {
+    wait_for(&format!("{phase} of {trial} with {phrase:?}"), LIMIT, || {
+        let object = namespace.get(&["trial.sweep-operator.dev", trial]).unwrap_or_default();
+        let message = object["status"]["message"].as_str().unwrap_or_default().to_owned();
+        let is_it = object["status"]["phase"] == phase && message.contains(phrase);
+        if is_it { Ok(message) } else { Err(object["status"].clone()) }
+    })
+}
+
+#[test]
+fn the_api_server_refuses_wrong_studies_and_names_the_field() {
+    let cluster = prepared();
+    let namespace = cluster.namespace("refused");
+    let wrong: [(&str, Value, &str); 12] = [
+        ("/spec/maxTrials", json!(0), "spec.maxTrials"),
+        ("/spec/sampler", json!({"random": {}, "grid": {}}), "exactly one of random, grid and sobol"),
+        ("/spec/sampler", json!({}), "exactly one of random, grid and sobol"),
+        (
+            "/spec/pruner",
+            json!({"median": {}, "hyperband": {"minSteps": 1, "maxSteps": 9}}),
+            "exactly one of median and hyperband",
+        ),
+        ("/spec/parameters/0/double/max", json!(-1), "min must be below max"),
+        ("/spec/parameters/0/double/scale", json!("Log"), "a Log scale needs min above 0"),
+        ("/spec/parameters/0/double/scale", json!("log"), "supported values"),
+        ("/spec/parameters/0/when", json!([{"parameter": "y", "in": ["a"]}]), "must name an earlier parameter"),
+        ("/spec/parameters/0/int", json!({"min": 1, "max": 2}), "exactly one of double, int, discrete and categorical"),
+        ("/spec/objectives", json!([]), "spec.objectives"),
+        ("/spec/maxDuration", json!("an hour"), "spec.maxDuration"),
+        ("/metadata/name", json!("a-name-that-is-longer-than-forty-characters-is-refused"), "at most 40 characters"),
+    ];
+    for (pointer, value, phrase) in wrong {
+        let mut study = shell_study("wrong", "true");
+        let (parent, key) = pointer.rsplit_once('/').unwrap();
+        study.pointer_mut(parent).unwrap()[key] = value.clone();
+        let said = cluster.try_apply(&namespace.name, &study.to_string());
+        assert!(!said.success && said.stderr.contains(phrase), "{pointer} = {value}: {}", said.stderr);
+    }
+    let mut study = shell_study("wrong", "true");
+    study["spec"]["maxTrails"] = json!(3);
+    let said = cluster.try_apply(&namespace.name, &study.to_string());
+    assert!(!said.success && said.stderr.contains("maxTrails"), "{}", said.stderr);
+}
+
+#[test]
+fn what_was_proposed_from_is_immutable_and_limits_are_not() {
+    let cluster = prepared();
+    let namespace = cluster.namespace("immutable");
+    namespace.apply(&shell_study("fixed", "true").to_string());
+    let patch = |spec: Value| {
+        cluster.kubectl([
+            "-n",
+            &namespace.name,
+            "patch",
+            "study",
+            "fixed",
+            "--type=merge",
+            "-p",
+            &json!({"spec": spec}).to_string(),
+        ])
+    };
+    for (spec, phrase) in [
+        (json!({"seed": 3}), "spec.seed is immutable"),
+        (json!({"sampler": {"random": null, "grid": {}}}), "spec.sampler is immutable"),
+        (json!({"sampler": null}), "spec.sampler is immutable"),
+        (json!({"parameters": [{"name": "x", "double": {"min": 0, "max": 2}}]}), "spec.parameters is immutable"),
+        (json!({"objectives": [{"metric": "score", "direction": "Minimize"}]}), "spec.objectives is immutable"),
+        (json!({"gpu": {"count": 1}}), "spec.gpu is immutable"),
+        (json!({"pruner": {"median": {}}}), "spec.pruner is immutable"),
+    ] {
+        let said = patch(spec.clone());
+        assert!(!said.success && said.stderr.contains(phrase), "{spec}: {}{}", said.stdout, said.stderr);
+    }
+    for spec in [
+        json!({"maxTrials": 9, "parallelism": 0, "maxFailedTrials": 1, "maxDuration": "1h30m", "suspend": true}),
+        json!({"objectives": [{"metric": "score", "direction": "Maximize", "target": 0.5}]}),
+    ] {
+        let said = patch(spec.clone());
+        assert!(said.success, "{spec}: {}", said.stderr);
+    }
+    namespace.kubectl_ok(&["scale", "study/fixed", "--replicas=3"]);
+    assert_eq!(namespace.get(&["study", "fixed"]).unwrap()["spec"]["parallelism"], 3);
+}
+
+#[test]
+fn what_the_schema_cannot_see_becomes_a_condition_with_every_problem() {
+    let cluster = prepared();
+    let namespace = cluster.namespace("invalid");
+    let _operator = Operator::start(cluster, &namespace);
+
+    let mut study = shell_study("ours", "true");
+    let pod = &mut study["spec"]["jobTemplate"]["spec"]["template"]["spec"];
+    pod["restartPolicy"] = json!("OnFailure");
+    pod["containers"][0]["env"] = json!([{"name": "x", "value": "1"}]);
+    namespace.apply(&study.to_string());
+    let message = wait_for_message(&namespace, "ours", "InvalidSpec");
+    for phrase in [
+        "spec.jobTemplate.spec.template.spec.restartPolicy: must be Never",
+        "spec.jobTemplate.spec.template.spec.containers[0].env[0].name: x is a parameter",
+    ] {
+        assert!(message.contains(phrase), "{message}");
+    }
+
+    // Only the API server knows this: it is asked by a dry run.
+    let mut study = shell_study("theirs", "true");
+    study["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]["imagePullPolicy"] = json!("Sometimes");
+    study["spec"]["jobTemplate"]["spec"]["backOffLimit"] = json!(1);
+    namespace.apply(&study.to_string());
+    let message = wait_for_message(&namespace, "theirs", "InvalidSpec");
+    assert!(message.contains("backOffLimit") || message.contains("imagePullPolicy"), "{message}");
+
+    // Mended, it goes on.
+    let template = json!({"spec": {"jobTemplate": {"spec": {"backOffLimit": null, "template": {"spec": {"containers": [{"name": "trainer", "image": "none.invalid/none:1"}]}}}}}});
+    namespace.kubectl_ok(&["patch", "study", "theirs", "--type=merge", "-p", &template.to_string()]);
+    wait_for_message(&namespace, "theirs", "Running");
+}
+
+#[test]
+fn a_trainer_that_fails_is_described_in_its_trial_and_study() {
+    let cluster = prepared();
+    if !require_node(cluster) {
+        return;
+    }
+    let namespace = cluster.namespace("failing");
+    let _operator = Operator::start(cluster, &namespace);
+    let with = |name: &str, script: &str| {
+        let mut study = shell_study(name, script);
+        study["spec"]["maxTrials"] = json!(1);
+        study["spec"]["maxFailedTrials"] = json!(0);
+        study
+    };
+    namespace.apply(&with("silent", "echo nothing to see").to_string());
+    namespace.apply(&with("broken", "echo 'no such file: data.csv' >&2; exit 3").to_string());
+    let mut stdout = with("mute", "echo loss=0.1");
+    stdout["spec"]["metrics"] = json!({"stdout": {}});
+    namespace.apply(&stdout.to_string());
+    let mut image = with("typo", "true");
+    image["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]["image"] =
+        json!("localhost/no-such-image:dev");
+    namespace.apply(&image.to_string());
+    let mut greedy = with("greedy", "true");
+    greedy["spec"]["gpu"] = json!({"count": 1, "resource": "sweep.test/nobody-has-it"});
+    namespace.apply(&greedy.to_string());
+
+    let message = trial_message(&namespace, "silent-0000", "Failed", "MetricsMissing");
+    assert!(message.contains("without reporting score") && message.contains("$SWEEP_METRICS"), "{message}");
+    let message = trial_message(&namespace, "broken-0000", "Failed", "exit code 3");
+    assert!(message.contains("no such file: data.csv"), "{message}");
+    let message = trial_message(&namespace, "mute-0000", "Failed", "MetricsMissing");
+    assert!(message.contains("in the output of container trainer"), "{message}");
+    let message = trial_message(&namespace, "typo-0000", "Pending", "no-such-image");
+    assert!(message.contains("localhost/no-such-image:dev"), "{message}");
+    trial_message(&namespace, "greedy-0000", "Pending", "0/1 nodes have a free sweep.test/nobody-has-it");
+
+    let message = wait_for_message(&namespace, "broken", "Failed:");
+    assert!(
+        message.contains("1 trial failed, more than maxFailedTrials 0") && message.contains("no such file: data.csv"),
+        "{message}"
+    );
+    namespace.kubectl_ok(&["wait", "--for=condition=Failed", "study/silent", "--timeout=60s"]);
+    wait_for_message(&namespace, "typo", "no-such-image");
+    wait_for_message(&namespace, "greedy", "1 of 1 trials waits: 0/1 nodes have a free sweep.test/nobody-has-it");
+}
+
+#[test]
+fn a_job_of_somebody_else_is_never_touched() {
+    let cluster = prepared();
+    let namespace = cluster.namespace("foreign");
+    let job = json!({
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": "taken-0000"},
+        "spec": {"suspend": true, "template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "other", "image": "none.invalid/none:1"}]}}},
+    });
+    namespace.apply(&job.to_string());
+    let uid = namespace.get(&["job", "taken-0000"]).unwrap()["metadata"]["uid"].clone();
+    let _operator = Operator::start(cluster, &namespace);
+    namespace.apply(&shell_study("taken", "true").to_string());
+    trial_message(&namespace, "taken-0000", "Pending", "NameConflict");
+    assert_eq!(namespace.get(&["job", "taken-0000"]).unwrap()["metadata"]["uid"], uid);
+}
+
+#[test]
+fn suspending_starts_nothing_new_and_resuming_goes_on() {
+    let cluster: &'static Cluster = prepared();
+    if !require_node(cluster) {
+        return;
+    }
+    let namespace = cluster.namespace("suspend");
+    let _operator = Operator::start(cluster, &namespace);
+    let mut study = shell_study("paused", "sleep 1; echo \"{\\\"score\\\": $x}\" >> $SWEEP_METRICS");
+    study["spec"]["maxTrials"] = json!(6);
+    study["spec"]["suspend"] = json!(true);
+    namespace.apply(&study.to_string());
+    namespace.kubectl_ok(&["wait", "--for=condition=Suspended", "study/paused", "--timeout=60s"]);
+    assert!(trials(&namespace, "paused").is_empty());
+    namespace.kubectl_ok(&["patch", "study", "paused", "--type=merge", "-p", r#"{"spec":{"suspend":false}}"#]);
+    wait_for("a running trial", LIMIT, || {
+        let trials = trials(&namespace, "paused");
+        if trials.iter().any(|trial| trial["status"]["phase"] == "Running") { Ok(()) } else { Err(trials) }
+    });
+    namespace.kubectl_ok(&["patch", "study", "paused", "--type=merge", "-p", r#"{"spec":{"suspend":true}}"#]);
+    namespace.kubectl_ok(&["wait", "--for=condition=Suspended", "study/paused", "--timeout=120s"]);
+    let before = trials(&namespace, "paused").len();
+    assert!(before < 6, "{before}");
+    namespace.kubectl_ok(&["patch", "study", "paused", "--type=merge", "-p", r#"{"spec":{"suspend":false}}"#]);
+    let study = wait_for_end(&namespace, "paused");
+    assert_eq!(study["status"]["trials"]["succeeded"], 6, "{study:#}");
+}

@@ -1,0 +1,281 @@
+//! Whole sweeps on the real cluster.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::harness::{LIMIT, require_node, wait_for};
+use crate::operator::*;
+
+#[test]
+fn the_digits_are_swept_with_gpus_and_the_best_is_kept() {
+    let cluster = prepared();
+    if !require_node(cluster) {
+        return;
+    }
+    cluster.set_capacity("sweep.test/digits-gpu", 2);
+    let namespace = cluster.namespace("digits");
+    let _operator = Operator::start(cluster, &namespace);
+    let mut study = example("study.yaml");
+    study["spec"]["gpu"]["resource"] = json!("sweep.test/digits-gpu");
+    study["spec"]["maxTrials"] = json!(16);
+    namespace.apply(&study.to_string());
+
+    let message = wait_for_message(&namespace, "digits", "nodes have a free sweep.test/digits-gpu");
+    assert!(message.contains("1 of 3 trials waits: 0/1 nodes have a free sweep.test/digits-gpu"), "{message}");
+    namespace.kubectl_ok(&["wait", "--for=condition=Complete", "study/digits", "--timeout=240s"]);
+
+    let study = namespace.get(&["study", "digits"]).unwrap();
+    let status = &study["status"];
+    let trials = trials(&namespace, "digits");
+    assert_eq!(trials.len(), 16);
+    assert_eq!(status["progress"], "16/16");
+    assert_eq!(status["lastIndex"], 15);
+    let best = status["best"]["objectives"][0]["value"].as_f64();
+    assert_eq!(best, best_of(&trials), "status.best is the best over the Trials");
+    assert!(best > Some(0.95), "{best:?}");
+
+    let name = status["best"]["trial"].as_str().unwrap();
+    let log = namespace.kubectl_ok(&["logs", &format!("job/{name}"), "-c", "trainer"]);
+    let logged = log.lines().last().unwrap();
+    let value =
+        logged.split("accuracy ").nth(1).and_then(|rest| rest.split(' ').next()).and_then(|v| v.parse::<f64>().ok());
+    assert_eq!(value, best, "the trainer's own log says {logged:?}");
+    let map = namespace.get(&["configmap", "digits-best"]).unwrap();
+    assert_eq!(map["data"], status["best"]["assignments"]);
+
+    let pruned: Vec<&Value> = trials.iter().filter(|trial| trial["status"]["phase"] == "Pruned").collect();
+    assert!(!pruned.is_empty(), "the median pruner stops losing trials");
+    for trial in pruned {
+        let why = trial["spec"]["stop"]["message"].as_str().unwrap();
+        assert!(why.contains("worse than the median"), "{why}");
+        assert!(trial["status"]["message"].as_str().unwrap().contains(why));
+        assert!(
+            trial["status"]["logTail"].as_str().is_some_and(|tail| tail.contains("epoch")),
+            "its log is kept: {trial:#}"
+        );
+        let job = namespace.get(&["job", trial["metadata"]["name"].as_str().unwrap()]);
+        assert_eq!(job, None, "its Job is gone");
+    }
+    let table = namespace.kubectl_ok(&["get", "swp,swt"]);
+    assert!(table.contains("16/16") && table.contains("Complete") && table.contains("Pruned"), "{table}");
+
+    namespace.kubectl_ok(&["delete", "study", "digits", "--cascade=foreground", "--timeout=120s"]);
+    wait_for("empty namespace", LIMIT, || {
+        let left = namespace.kubectl_ok(&["get", "studies,trials.sweep-operator.dev,jobs,pods", "-o", "name"]);
+        if left.is_empty() { Ok(()) } else { Err(left) }
+    });
+    assert_eq!(namespace.get(&["configmap", "digits-best"]), None);
+}
+
+#[test]
+fn hyperband_deletes_losing_jobs_at_their_rungs_while_they_run() {
+    let cluster = prepared();
+    if !require_node(cluster) {
+        return;
+    }
+    cluster.set_capacity("sweep.test/hyperband-gpu", 3);
+    let namespace = cluster.namespace("hyperband");
+    let _operator = Operator::start(cluster, &namespace);
+    let mut study = example("study-hyperband.yaml");
+    study["spec"]["gpu"] = json!({"count": 1, "resource": "sweep.test/hyperband-gpu"});
+    study["spec"]["maxTrials"] = json!(18);
+    namespace.apply(&study.to_string());
+    let study = wait_for_end(&namespace, "digits-hyperband");
+
+    assert_eq!(study["status"]["trials"]["failed"], 0, "{study:#}");
+    let trials = trials(&namespace, "digits-hyperband");
+    let pruned: Vec<&Value> = trials.iter().filter(|trial| trial["status"]["phase"] == "Pruned").collect();
+    assert!(pruned.len() >= 4, "most trials end at a rung: {}", pruned.len());
+    for trial in &pruned {
+        let rung = trial["spec"]["stop"]["step"].as_u64().unwrap();
+        assert!([1, 3, 9].contains(&rung), "{trial:#}");
+        let bracket = trial["spec"]["bracket"].as_u64().unwrap();
+        assert!(rung >= 3_u64.pow(bracket as u32), "bracket {bracket} starts later: {trial:#}");
+    }
+    let early = pruned.iter().filter(|trial| trial["status"]["objectives"][0]["step"].as_u64() < Some(27)).count();
+    assert!(early >= 3, "Jobs are deleted while they run, not at their end: {early}");
+    assert_eq!(study["status"]["best"]["objectives"][0]["value"].as_f64(), best_of(&trials));
+}
+
+#[test]
+fn sweep_run_and_the_operator_propose_the_same() {
+    let cluster = prepared();
+    if !require_node(cluster) {
+        return;
+    }
+    let namespace = cluster.namespace("same");
+    let _operator = Operator::start(cluster, &namespace);
+    let mut study = shell_study("same", "echo \"score=$x\"");
+    study["spec"]["metrics"] = json!({"stdout": {}});
+    study["spec"]["sampler"] = json!({"sobol": {}});
+    study["spec"]["parameters"] = example("study.yaml")["spec"]["parameters"].clone();
+    let parameters = study["spec"]["parameters"].as_array_mut().unwrap();
+    parameters.push(json!({"name": "x", "double": {"min": 0, "max": 1}}));
+    study["spec"]["maxTrials"] = json!(8);
+    namespace.apply(&study.to_string());
+
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("study.json");
+    std::fs::write(&file, study.to_string()).unwrap();
+    let run = Command::new(SWEEP).arg("run").arg(&file).arg("--dir").arg(dir.path().join("run")).output().unwrap();
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    wait_for_end(&namespace, "same");
+    for trial in trials(&namespace, "same") {
+        let name = trial["metadata"]["name"].as_str().unwrap();
+        let local = std::fs::read_to_string(dir.path().join(format!("run/trials/{name}.yaml"))).unwrap();
+        let local: Value = serde_yaml::from_str(&local).unwrap();
+        assert_eq!(local["spec"]["assignments"], trial["spec"]["assignments"], "{name}");
+        assert_eq!(local["status"]["objectives"][0]["value"], trial["status"]["objectives"][0]["value"], "{name}");
+    }
+}
+
+#[test]
+fn an_operator_that_is_killed_again_and_again_loses_nothing() {
+    let cluster = prepared();
+    if !require_node(cluster) {
+        return;
+    }
+    let namespace = cluster.namespace("killed");
+    let mut operator = Operator::start(cluster, &namespace);
+    let mut study = shell_study(
+        "killed",
+        "for step in 1 2 3; do echo \"{\\\"step\\\": $step, \\\"score\\\": $x}\" >> $SWEEP_METRICS; sleep 0.3; done",
+    );
+    study["spec"]["maxTrials"] = json!(14);
+    study["spec"]["parallelism"] = json!(3);
+
+    // Seen from outside: every Job that ever existed, and how many had not ended at the same time.
+    let mut watch = cluster
+        .kubectl_command()
+        .args(["-n", &namespace.name, "get", "jobs", "--watch", "--output-watch-events", "-o"])
+        .arg("jsonpath={.type} {.object.metadata.name} {.object.metadata.uid} {.object.status.conditions[*].type}{\"\\n\"}")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(watch.stdout.take().unwrap()).lines();
+    let recorder = std::thread::spawn(move || {
+        let (mut unfinished, mut most, mut uids) = (BTreeMap::new(), 0, BTreeMap::<String, Vec<String>>::new());
+        for line in lines.map_while(Result::ok) {
+            let mut words = line.split(' ').map(str::to_owned);
+            let (Some(event), Some(name), Some(uid)) = (words.next(), words.next(), words.next()) else {
+                continue;
+            };
+            let ended = words.any(|condition| condition == "Complete" || condition == "Failed");
+            if event == "DELETED" || ended {
+                unfinished.remove(&uid);
+            } else {
+                unfinished.insert(uid.clone(), ());
+            }
+            most = most.max(unfinished.len());
+            let known = uids.entry(name).or_default();
+            if !known.contains(&uid) {
+                known.push(uid);
+            }
+        }
+        (most, uids)
+    });
+    namespace.apply(&study.to_string());
+    let end = Instant::now() + LIMIT * 2;
+    let mut kills = 0;
+    loop {
+        // Kills fall anywhere in the operator's work; only their spacing is chosen.
+        std::thread::sleep(Duration::from_millis(1500));
+        operator.kill_and_restart(cluster, &namespace);
+        kills += 1;
+        let study = namespace.get(&["study", "killed"]).unwrap();
+        let finished =
+            trials(&namespace, "killed").iter().filter(|trial| trial["status"]["completionTime"].is_string()).count();
+        if finished >= 12 || study["status"]["completionTime"].is_string() {
+            break;
+        }
+        assert!(Instant::now() < end, "not done after {kills} kills: {:#}", study["status"]);
+    }
+    let study = wait_for_end(&namespace, "killed");
+    let trials = trials(&namespace, "killed");
+    watch.kill().unwrap();
+    watch.wait().unwrap();
+    let (most, jobs) = recorder.join().unwrap();
+
+    assert!(kills >= 3, "{kills}");
+    assert_eq!(trials.len(), 14, "{study:#}");
+    assert!(most <= 3, "never more than parallelism unfinished Jobs, but {most}");
+    assert_eq!(study["status"]["trials"]["succeeded"], 14);
+    assert_eq!(study["status"]["best"]["objectives"][0]["value"].as_f64(), best_of(&trials));
+    for trial in &trials {
+        let run = &trial["status"]["run"];
+        let name = run["job"].as_str().unwrap();
+        assert_eq!(jobs[name], [run["jobUid"].as_str().unwrap()], "one Job for the run that counts: {trial:#}");
+        assert_eq!(run["number"], 1, "nothing ran twice: {trial:#}");
+    }
+    assert_eq!(jobs.len(), 14, "no strays");
+    let times: Vec<&str> = trials.iter().map(|trial| trial["status"]["completionTime"].as_str().unwrap()).collect();
+    let distinct: std::collections::BTreeSet<&&str> = times.iter().collect();
+    assert_eq!(distinct.len(), times.len(), "completion times are distinct");
+}
+
+/// From a reported line to the deletion of the losing Job: prints the figures for docs/benchmarks.md.
+#[test]
+fn a_losing_job_is_deleted_soon_after_the_line_that_lost() {
+    let cluster = prepared();
+    if !require_node(cluster) {
+        return;
+    }
+    let namespace = cluster.namespace("latency");
+    let _operator = Operator::start(cluster, &namespace);
+    // The first three trials report well and end; each later one reports badly, and would run for minutes.
+    let mut study = shell_study(
+        "latency",
+        "if [ $SWEEP_TRIAL_INDEX -lt 3 ]; then echo '{\"step\": 1, \"score\": 1}' >> $SWEEP_METRICS; exit 0; fi; \
+         sleep 1; date +%s%N; echo '{\"step\": 1, \"score\": 0}' >> $SWEEP_METRICS; sleep 300",
+    );
+    study["spec"]["maxTrials"] = json!(8);
+    study["spec"]["parallelism"] = json!(1);
+    study["spec"]["pruner"] = json!({"median": {"startupTrials": 3}});
+    let (sender, deletions) = channel();
+    let mut watch = cluster
+        .kubectl_command()
+        .args(["-n", &namespace.name, "get", "jobs", "--watch", "-o"])
+        .arg("jsonpath={.metadata.name} {.metadata.deletionTimestamp}{\"\\n\"}")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(watch.stdout.take().unwrap()).lines();
+    let recorder = std::thread::spawn(move || {
+        for line in lines.map_while(Result::ok) {
+            if let Some((name, at)) = line.split_once(' ')
+                && !at.is_empty()
+            {
+                let _ = sender.send((name.to_owned(), std::time::SystemTime::now()));
+            }
+        }
+    });
+    namespace.apply(&study.to_string());
+    wait_for_end(&namespace, "latency");
+    watch.kill().unwrap();
+    watch.wait().unwrap();
+    recorder.join().unwrap();
+    let mut deleted = BTreeMap::new();
+    for (name, at) in deletions {
+        deleted.entry(name).or_insert(at);
+    }
+    let mut took = Vec::new();
+    for trial in trials(&namespace, "latency").iter().skip(3) {
+        assert_eq!(trial["status"]["phase"], "Pruned", "{trial:#}");
+        let name = trial["metadata"]["name"].as_str().unwrap();
+        let reported: u64 = trial["status"]["logTail"].as_str().unwrap().trim().parse().unwrap();
+        let reported = std::time::UNIX_EPOCH + Duration::from_nanos(reported);
+        took.push(deleted[name].duration_since(reported).unwrap());
+    }
+    took.sort();
+    assert_eq!(took.len(), 5);
+    eprintln!(
+        "from a reported line to the deletion of its Job, as a watcher sees it: median {:?}, all {took:?}",
+        took[2]
+    );
+}
