@@ -4,6 +4,7 @@
 //! comes out. It is total, deterministic and idempotent: once a decision is carried out, deciding again
 //! asks for nothing more.
 
+mod counting;
 mod decide;
 pub mod pruner;
 mod ranking;
