@@ -270,7 +270,7 @@ fn double_domain(spec: &api::DoubleSpec, path: &str, problems: &mut Problems) ->
         problems.check(step > 0.0, format!("{path}.step"), format!("must be above 0, not {step}"));
         problems.check(!log, format!("{path}.step"), "step and a Log scale exclude each other: use discrete values");
         problems.check(
-            !(step > max - min),
+            step <= max - min || step.is_nan(),
             format!("{path}.step"),
             format!("{step} is more than max - min: only min would be proposed"),
         );

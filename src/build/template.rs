@@ -176,7 +176,8 @@ struct Shape<'a> {
 impl Shape<'_> {
     /// What stands at the pointer `at` may be missing or null, or must be `what`.
     fn check(&mut self, json: &Value, at: &str, path: &str, what: &str, is: impl Fn(&Value) -> bool) {
-        if json.pointer(at).is_some_and(|value| !(value.is_null() && at != "") && !is(value)) {
+        let optional = !at.is_empty();
+        if json.pointer(at).is_some_and(|value| !(is(value) || optional && value.is_null())) {
             self.problems.add(format!("{path}{}", at.replace('/', ".")), format!("must be {what}"));
             self.holds = false;
         }

@@ -633,7 +633,8 @@ fn a_job_that_is_not_gone_yet_holds_its_place() {
     study.parallelism = 1;
     let mut trial = with_phase(0, Phase::Succeeded, Some(0.5));
     trial.occupied = true;
-    let decide = |trial: &Trial| decide(&study, &[trial.clone()], &Recorded::default(), at(0)).proposals.len();
+    let decide =
+        |trial: &Trial| decide(&study, std::slice::from_ref(trial), &Recorded::default(), at(0)).proposals.len();
     assert_eq!(decide(&trial), 0);
     trial.occupied = false;
     assert_eq!(decide(&trial), 1);
