@@ -55,7 +55,12 @@ pub fn validate(name: &str, spec: &StudySpec) -> Result<ValidStudy, Vec<Problem>
     let template = Template::new(spec, &mut problems);
     let complete = parameters.len() == spec.parameters.len();
     let space = Space::new(parameters);
-    if complete {
+    if complete && space.is_too_entangled() {
+        problems.add(
+            "spec.parameters",
+            "cannot be counted: too many parameters depend on too many others at once by `when`; use fewer, or nest them",
+        );
+    } else if complete {
         if let Err(unable) = sampler.capabilities(&space) {
             for (position, message) in unable {
                 problems.add(format!("spec.parameters[{position}]"), message);
@@ -113,9 +118,12 @@ impl Problems {
 }
 
 fn check_name(name: &str, problems: &mut Problems) {
+    if name.is_empty() {
+        return problems.add("metadata.name", "is missing: a study needs a name");
+    }
     let label = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     problems.check(
-        !name.is_empty() && name.chars().all(label) && !name.starts_with('-') && !name.ends_with('-'),
+        name.chars().all(label) && !name.starts_with('-') && !name.ends_with('-'),
         "metadata.name",
         format!(
             "{name:?} is not a DNS label: use lower-case letters, digits and '-', with a letter or digit at both ends"
@@ -183,12 +191,14 @@ fn parameters(spec: &StudySpec, problems: &mut Problems) -> Vec<Parameter> {
             format!("{:?} is used twice", parameter.name),
         );
         if let Some(value) = &parameter.inactive_value {
-            problems.check(value.chars().count() <= 64, format!("{path}.inactiveValue"), "has more than 64 characters");
+            let path = format!("{path}.inactiveValue");
+            problems.check(value.chars().count() <= 64, &path, "has more than 64 characters");
             problems.check(
-                !parameter.when.is_empty(),
-                format!("{path}.inactiveValue"),
-                "is of use only together with `when`",
+                !value.contains('\0'),
+                &path,
+                "must not have a NUL character: no environment variable can hold it",
             );
+            problems.check(!parameter.when.is_empty(), path, "is of use only together with `when`");
         }
         let domain = domain(parameter, &path, problems);
         let when = activations(parameter, i, spec, &path, problems);
@@ -260,9 +270,20 @@ fn double_domain(spec: &api::DoubleSpec, path: &str, problems: &mut Problems) ->
         problems.check(step > 0.0, format!("{path}.step"), format!("must be above 0, not {step}"));
         problems.check(!log, format!("{path}.step"), "step and a Log scale exclude each other: use discrete values");
         problems.check(
-            !(step > max - min),
+            step <= max - min || step.is_nan(),
             format!("{path}.step"),
             format!("{step} is more than max - min: only min would be proposed"),
+        );
+        problems.check(
+            !(min.is_finite() && max.is_finite()) || (max - min).is_finite(),
+            format!("{path}.max"),
+            "max - min is beyond the largest double: with a step the range must be smaller",
+        );
+        let largest = min.abs().max(max.abs());
+        problems.check(
+            !(step > 0.0 && step < largest * 1e-12),
+            format!("{path}.step"),
+            format!("{step} is too small for numbers as large as {largest}: a double has about 16 digits"),
         );
     }
     Domain::Double { min, max, log, step: spec.step }
@@ -356,6 +377,15 @@ fn activations(
                 continue;
             }
         };
+        if parameter.when[..k].iter().any(|other| other.parameter == when.parameter) {
+            problems.add(
+                format!("{path}.parameter"),
+                format!(
+                    "{:?} is named twice: all of `when` must hold, so give its values in one entry",
+                    when.parameter
+                ),
+            );
+        }
         check_words(&when.any_of, &format!("{path}.in"), problems);
         let mut positions = Vec::new();
         for (j, text) in when.any_of.iter().enumerate() {

@@ -57,7 +57,9 @@ pub fn job(
     let mut rules =
         vec![json!({"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]})];
     rules.extend(template.json["spec"]["podFailurePolicy"]["rules"].as_array().into_iter().flatten().cloned());
-    spec.insert("podFailurePolicy".to_owned(), json!({"rules": rules}));
+    let mut policy = template.json["spec"]["podFailurePolicy"].as_object().cloned().unwrap_or_default();
+    policy.insert("rules".to_owned(), json!(rules));
+    spec.insert("podFailurePolicy".to_owned(), Value::Object(policy));
     let mut pod_metadata = kept_metadata(&template.json["spec"]["template"]["metadata"]);
     label(&mut pod_metadata, identity);
     spec.insert("template".to_owned(), json!({"metadata": pod_metadata, "spec": pod(template, environment, settings)}));
@@ -87,7 +89,7 @@ fn pod(template: &Template, environment: &[(String, String)], settings: &Sidecar
     // A trainer that is PID 1 and handles no SIGTERM would hold its GPUs for Kubernetes' 30 s.
     default(&mut pod, "terminationGracePeriodSeconds", json!(5));
     for list in ["initContainers", "containers"] {
-        for container in pod[list].as_array_mut().into_iter().flatten() {
+        for container in pod.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
             prepend_environment(container, environment);
         }
     }

@@ -43,6 +43,9 @@ impl Template {
     /// Checks the template of `spec`; what is wrong is added to `problems`, and then the answer may be None.
     pub fn new(spec: &StudySpec, problems: &mut Problems) -> Option<Template> {
         let json = &spec.job_template;
+        if !check_shape(json, problems) {
+            return None;
+        }
         check_metadata(&json["metadata"], "spec.jobTemplate.metadata", problems);
         check_job(json, problems);
         check_metadata(&json["spec"]["template"]["metadata"], "spec.jobTemplate.spec.template.metadata", problems);
@@ -106,6 +109,79 @@ pub(super) fn all_containers(pod: &Value) -> impl Iterator<Item = (&'static str,
         let containers = pod[list].as_array().into_iter().flatten();
         containers.enumerate().map(move |(i, container)| (list, i, container))
     })
+}
+
+/// Whether what we read or change has the type that Kubernetes gives it; all else is the API server's to judge.
+fn check_shape(json: &Value, problems: &mut Problems) -> bool {
+    const OBJECTS: [&str; 13] = [
+        "",
+        "/metadata",
+        "/metadata/labels",
+        "/metadata/annotations",
+        "/spec",
+        "/spec/podFailurePolicy",
+        "/spec/template",
+        "/spec/template/metadata",
+        "/spec/template/metadata/labels",
+        "/spec/template/metadata/annotations",
+        "/spec/template/spec",
+        "/spec/template/spec/securityContext",
+        "/spec/template/spec/nodeSelector",
+    ];
+    const LISTS: [&str; 4] = [
+        "/spec/podFailurePolicy/rules",
+        "/spec/template/spec/containers",
+        "/spec/template/spec/initContainers",
+        "/spec/template/spec/volumes",
+    ];
+    let mut shape = Shape { problems, holds: true };
+    OBJECTS.iter().for_each(|at| shape.check(json, at, "spec.jobTemplate", "an object", Value::is_object));
+    LISTS.iter().for_each(|at| shape.check(json, at, "spec.jobTemplate", "a list", Value::is_array));
+    for at in ["/metadata", "/spec/template/metadata"] {
+        for kind in ["labels", "annotations"] {
+            let values = json.pointer(&format!("{at}/{kind}")).and_then(Value::as_object);
+            for (key, value) in values.into_iter().flatten() {
+                let path = format!("spec.jobTemplate{}.{kind}.{key}", at.replace('/', "."));
+                shape.check(value, "", &path, "a string: put it in quotes", Value::is_string);
+            }
+        }
+    }
+    let numbers = ["parallelism", "completions", "backoffLimit", "ttlSecondsAfterFinished", "activeDeadlineSeconds"];
+    for field in numbers {
+        shape.check(json, &format!("/spec/{field}"), "spec.jobTemplate", "a whole number", |value| {
+            value.as_i64().is_some_and(|n| n >= 0)
+        });
+    }
+    for (list, i, container) in all_containers(&json["spec"]["template"]["spec"]) {
+        let path = format!("{POD}.{list}[{i}]");
+        if !container.is_object() {
+            shape.check(container, "", &path, "an object", |_| false);
+            continue;
+        }
+        for at in ["/resources", "/resources/limits", "/resources/requests", "/securityContext"] {
+            shape.check(container, at, &path, "an object", Value::is_object);
+        }
+        for at in ["/env", "/volumeMounts", "/command", "/args"] {
+            shape.check(container, at, &path, "a list", Value::is_array);
+        }
+    }
+    shape.holds
+}
+
+struct Shape<'a> {
+    problems: &'a mut Problems,
+    holds: bool,
+}
+
+impl Shape<'_> {
+    /// What stands at the pointer `at` may be missing or null, or must be `what`.
+    fn check(&mut self, json: &Value, at: &str, path: &str, what: &str, is: impl Fn(&Value) -> bool) {
+        let optional = !at.is_empty();
+        if json.pointer(at).is_some_and(|value| !(is(value) || optional && value.is_null())) {
+            self.problems.add(format!("{path}{}", at.replace('/', ".")), format!("must be {what}"));
+            self.holds = false;
+        }
+    }
 }
 
 fn check_metadata(metadata: &Value, path: &str, problems: &mut Problems) {
@@ -202,7 +278,13 @@ fn trainer(json: &Value, containers: &[Value], problems: &mut Problems) -> usize
 
 fn check_container(spec: &StudySpec, container: &Value, path: &str, problems: &mut Problems) {
     for (i, mount) in container["volumeMounts"].as_array().into_iter().flatten().enumerate() {
-        if mount["mountPath"].as_str().is_some_and(|at| at.trim_end_matches('/') == METRICS_DIR) {
+        if mount["name"] == METRICS_VOLUME {
+            problems.add(
+                format!("{path}.volumeMounts[{i}].name"),
+                format!("{METRICS_VOLUME} is reserved for the operator's own volume"),
+            );
+        }
+        if mount["mountPath"].as_str().is_some_and(|at| std::path::Path::new(at).starts_with(METRICS_DIR)) {
             problems.add(
                 format!("{path}.volumeMounts[{i}].mountPath"),
                 format!("{METRICS_DIR} is reserved for the metrics file"),
@@ -237,7 +319,7 @@ fn check_references(spec: &StudySpec, text: &Value, path: &str, problems: &mut P
     };
     let unset = |parameter: &&ParameterSpec| !parameter.when.is_empty() && parameter.inactive_value.is_none();
     for parameter in spec.parameters.iter().filter(unset) {
-        if text.contains(&format!("$({})", parameter.name)) {
+        if references(text).any(|name| name == parameter.name) {
             problems.add(
                 path,
                 format!(
@@ -247,4 +329,20 @@ fn check_references(spec: &StudySpec, text: &Value, path: &str, problems: &mut P
             );
         }
     }
+}
+
+/// The names that Kubernetes looks up in `text`: `$(name)`, but not `$$(name)`, which is a literal.
+fn references(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        loop {
+            rest = &rest[rest.find('$')? + 1..];
+            if let Some(escaped) = rest.strip_prefix('$') {
+                rest = escaped;
+            } else if let Some((name, after)) = rest.strip_prefix('(').and_then(|open| open.split_once(')')) {
+                rest = after;
+                return Some(name);
+            }
+        }
+    })
 }

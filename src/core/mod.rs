@@ -4,6 +4,7 @@
 //! comes out. It is total, deterministic and idempotent: once a decision is carried out, deciding again
 //! asks for nothing more.
 
+mod counting;
 mod decide;
 pub mod pruner;
 mod ranking;
@@ -15,7 +16,7 @@ mod study;
 
 pub use decide::{Decision, Proposal, Recorded, State, Stop, decide};
 pub use ranking::{Best, beats, best};
-pub use rng::{fnv1a, stream};
+pub use rng::{Stream, fnv1a, stream};
 pub use series::{MAX_POINTS, Series};
 pub use space::{Activation, Assignments, Domain, Parameter, Space, Value};
 pub use study::{Direction, EndReason, Limits, Objective, Phase, Study, Trial, ValueOf};

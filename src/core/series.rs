@@ -8,8 +8,9 @@ pub const MAX_POINTS: usize = 256;
 
 /// Observations of one metric of one attempt, steps increasing.
 ///
-/// A series that would outgrow [`MAX_POINTS`] is thinned: what a comparison at a rung, the last and the
-/// best value need is kept, of the rest every second point.
+/// A series that would outgrow [`MAX_POINTS`] loses the point that is missed least: what a comparison at
+/// a rung, the last and the best value need is kept, of the rest the gaps stay in proportion to the step,
+/// so that a trial of 100 steps finds its like in one of 100,000.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Series {
     points: Vec<(u64, f64)>,
@@ -77,41 +78,32 @@ impl Series {
         self.value_at(u64::MAX, which, direction)
     }
 
-    /// Keeps both ends, the points that are best so far, and those a rung is judged by; drops every
-    /// second one of the others. Should even those be too many, the oldest of them go.
+    /// Drops one point: not an end, none that a rung's last or best value needs, not the best, and of the
+    /// others the one that leaves the smallest gap, measured by the step it ends at.
     fn thin(&mut self, direction: Direction, rungs: &[u64]) {
+        let last = self.points.len() - 1;
         let mut keep = vec![false; self.points.len()];
-        keep[0] = true;
-        for rung in rungs {
-            let reached = self.points.partition_point(|point| point.0 <= *rung);
-            for index in [reached.wrapping_sub(1), reached] {
-                if let Some(keep) = keep.get_mut(index) {
-                    *keep = true;
-                }
+        for end in rungs.iter().map(|rung| self.points.partition_point(|point| point.0 <= *rung)).chain([last + 1]) {
+            let before = 0..end;
+            let best = before.reduce(|a, b| if beats(direction, self.points[b].1, self.points[a].1) { b } else { a });
+            for index in best.into_iter().chain(end.checked_sub(1)) {
+                keep[index] = true;
             }
         }
-        let best = (0..self.points.len())
-            .reduce(|a, b| if beats(direction, self.points[b].1, self.points[a].1) { b } else { a });
-        for index in best.into_iter().chain([self.points.len() - 1]) {
-            keep[index] = true;
-        }
-        let mut others = 0_usize;
-        let mut index = 0;
-        self.points.retain(|_| {
-            let kept = keep[index] || {
-                others += 1;
-                others % 2 == 0
-            };
-            index += 1;
-            kept
-        });
-        let surplus = self.points.len().saturating_sub(MAX_POINTS);
-        self.points.drain(1..1 + surplus);
+        let gap = |index: usize| {
+            let (from, to) = (self.points[index - 1].0, self.points[index + 1].0);
+            (to - from) as f64 / to as f64
+        };
+        // More rungs than points: the oldest goes.
+        let dropped = (1..last).filter(|index| !keep[*index]).min_by(|a, b| gap(*a).total_cmp(&gap(*b))).unwrap_or(1);
+        self.points.remove(dropped);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
     use Direction::{Maximize, Minimize};
 
@@ -163,5 +155,29 @@ mod tests {
         assert_eq!(s.value(ValueOf::Best, Maximize), Some((777, 10.0)));
         assert_eq!(s.last_step(), Some(100_000));
         assert_eq!(s.count(), 100_000);
+    }
+
+    #[test]
+    fn the_best_value_up_to_a_rung_survives_thinning() {
+        let rungs = [100];
+        let mut s = Series::default();
+        for step in 1..=5_000 {
+            let value = if step == 37 { 5.0 } else { step as f64 / 1_000.0 };
+            s.push(step, value, Maximize, &rungs);
+        }
+        assert_eq!(s.value_at(100, ValueOf::Best, Maximize), Some((37, 5.0)));
+        assert_eq!(s.value_at(100, ValueOf::Last, Maximize), Some((100, 0.1)));
+    }
+
+    #[test]
+    fn a_thinned_series_still_answers_close_to_any_step() {
+        let mut s = Series::default();
+        for step in 1..=20_000 {
+            s.push(step, step as f64, Maximize, &[]);
+        }
+        for step in 1..=20_000 {
+            let (seen, _) = s.value_at(step, ValueOf::Last, Maximize).unwrap();
+            assert!((step - seen) as f64 <= 0.1 * step as f64, "step {step} is answered by step {seen}");
+        }
     }
 }

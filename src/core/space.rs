@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::counting::Counter;
+
 /// A value for every active parameter, the exact string that the trainer sees.
 pub type Assignments = BTreeMap<String, String>;
 
@@ -150,7 +152,9 @@ impl Domain {
                 }
                 if let Some(step) = step {
                     let rank = libm::round((x - min) / step);
-                    if (min + rank * step - x).abs() > 1e-9 * step.max(x.abs()) {
+                    // A part of the step, and the rounding of the doubles themselves.
+                    let tolerance = 1e-9 * step + 4.0 * f64::EPSILON * min.abs().max(x.abs());
+                    if (min + rank * step - x).abs() > tolerance {
                         return Err(format!(
                             "{text} is not {} plus a multiple of {}",
                             double_text(*min),
@@ -223,39 +227,24 @@ impl Space {
 
     /// How many configurations there are; None for a continuum, saturating at the largest number.
     pub fn size(&self) -> Option<u128> {
-        if self.parameters.iter().any(|p| p.domain.size().is_none()) {
-            return None;
-        }
-        Some(self.count(&mut Vec::new(), &mut BTreeMap::new()))
+        self.is_finite().then(|| Counter::new(self).size())
+    }
+
+    /// Whether so many parameters depend on so many others by `when` that configurations cannot be counted.
+    pub fn is_too_entangled(&self) -> bool {
+        let mut counter = Counter::new(self);
+        self.is_finite() && (counter.size(), counter.is_exhausted()).1
+    }
+
+    fn is_finite(&self) -> bool {
+        self.parameters.iter().all(|p| p.domain.size().is_some())
     }
 
     /// The configuration at `rank`, below [`Space::size`]: each once, in mixed radix over the active parameters.
-    pub fn nth(&self, mut rank: u128) -> Assignments {
-        let mut memo = BTreeMap::new();
-        let mut values = Vec::new();
-        for parameter in &self.parameters {
-            if !parameter.is_active(&values) {
-                values.push(None);
-                continue;
-            }
-            let size = parameter.domain.size().unwrap_or(1);
-            if self.is_parent(values.len()) {
-                let mut choice = 0;
-                loop {
-                    values.push(Some(parameter.domain.nth(choice)));
-                    let below = self.count(&mut values, &mut memo);
-                    if rank < below || choice + 1 >= size {
-                        break;
-                    }
-                    rank -= below;
-                    choice += 1;
-                    values.pop();
-                }
-            } else {
-                values.push(Some(parameter.domain.nth(rank % size)));
-                rank /= size;
-            }
-        }
+    pub fn nth(&self, rank: u128) -> Assignments {
+        let ranks = Counter::new(self).ranks(rank);
+        let values: Vec<Option<Value>> =
+            self.parameters.iter().zip(ranks).map(|(p, rank)| Some(p.domain.nth(rank?))).collect();
         self.texts(&values)
     }
 
@@ -266,9 +255,14 @@ impl Space {
     pub fn parse(&self, assignments: &Assignments) -> Result<Vec<Option<Value>>, Vec<(String, String)>> {
         let mut problems = Vec::new();
         let mut values: Vec<Option<Value>> = Vec::new();
+        let mut unclear: Vec<bool> = Vec::new();
         for parameter in &self.parameters {
+            let before = problems.len();
+            // Where a parent's value is wrong, whether its children exist is anybody's guess.
+            let guess = parameter.when.iter().any(|a| unclear.get(a.parent).copied().unwrap_or(false));
             let active = parameter.is_active(&values);
             let value = match (active, assignments.get(&parameter.name)) {
+                _ if guess => None,
                 (true, Some(text)) => match parameter.domain.parse(text) {
                     Ok(value) => Some(value),
                     Err(message) => {
@@ -290,6 +284,7 @@ impl Space {
                 }
                 (false, None) => None,
             };
+            unclear.push(guess || problems.len() > before);
             values.push(value);
         }
         for name in assignments.keys() {
@@ -319,57 +314,12 @@ impl Space {
         let known = self.parameters.iter().zip(values);
         known.filter_map(|(p, value)| Some((p.name.clone(), p.domain.text((*value)?)))).collect()
     }
-
-    fn is_parent(&self, position: usize) -> bool {
-        self.parameters.iter().any(|p| p.when.iter().any(|a| a.parent == position))
-    }
-
-    /// How many configurations go on from `values`. Only parents branch; the count depends on nothing
-    /// but the values of parents, which key the memo.
-    fn count(&self, values: &mut Vec<Option<Value>>, memo: &mut BTreeMap<(usize, Vec<Option<usize>>), u128>) -> u128 {
-        let position = values.len();
-        let Some(parameter) = self.parameters.get(position) else {
-            return 1;
-        };
-        let parents = values.iter().enumerate().filter(|(i, _)| self.is_parent(*i));
-        let key = (position, parents.map(|(_, v)| v.map(Value::choice)).collect());
-        if let Some(known) = memo.get(&key) {
-            return *known;
-        }
-        let mut below = |value: Option<Value>| {
-            values.push(value);
-            let count = self.count(values, memo);
-            values.pop();
-            count
-        };
-        let size = parameter.domain.size().unwrap_or(1);
-        let count = if !parameter.is_active_at(values_before(&key.1, self)) {
-            below(None)
-        } else if self.is_parent(position) {
-            (0..size).map(|rank| below(Some(parameter.domain.nth(rank)))).fold(0, u128::saturating_add)
-        } else {
-            size.saturating_mul(below(Some(parameter.domain.nth(0))))
-        };
-        memo.insert(key, count);
-        count
-    }
-}
-
-/// The parents' values of a memo key, by the parent's position.
-fn values_before<'a>(parents: &'a [Option<usize>], space: &'a Space) -> impl Fn(usize) -> Option<usize> + 'a {
-    move |position| {
-        let nth = (0..position).filter(|i| space.is_parent(*i)).count();
-        parents.get(nth).copied().flatten()
-    }
 }
 
 impl Parameter {
     /// Whether it exists, given the values of the parameters before it.
     fn is_active(&self, before: &[Option<Value>]) -> bool {
-        self.is_active_at(|parent| before.get(parent).copied().flatten().map(Value::choice))
-    }
-
-    fn is_active_at(&self, choice_of: impl Fn(usize) -> Option<usize>) -> bool {
+        let choice_of = |parent: usize| before.get(parent).copied().flatten().map(Value::choice);
         self.when.iter().all(|a| choice_of(a.parent).is_some_and(|choice| a.choices.contains(&choice)))
     }
 }
@@ -385,17 +335,19 @@ impl Value {
 }
 
 fn grid_points(min: f64, max: f64, step: f64) -> u128 {
+    let steps = (max - min) / step;
     // 1e-9: 0.1 to 0.3 by 0.1 is three points, whatever the rounding of (max - min) / step.
-    libm::floor((max - min) / step + 1e-9) as u128 + 1
+    (libm::floor(steps * (1.0 + 2.0 * f64::EPSILON) + 1e-9) as u128).saturating_add(1)
 }
 
 /// `min + k step` without the noise of binary fractions: 0.3, not 0.30000000000000004.
 fn round_to_grid(x: f64, min: f64, step: f64) -> f64 {
     let decimals = decimals(min).max(decimals(step));
-    match format!("{x:.decimals$}").parse() {
-        Ok(rounded) if decimals <= 15 => rounded,
-        _ => x,
+    if decimals > 15 {
+        return x;
     }
+    // Adding 0.0 makes a negative zero positive.
+    format!("{x:.decimals$}").parse().map_or(x, |rounded: f64| rounded + 0.0)
 }
 
 fn decimals(x: f64) -> usize {
@@ -419,7 +371,8 @@ fn number_text(x: f64) -> String {
 
 fn parse_finite(text: &str) -> Result<f64, String> {
     let x: f64 = text.trim().parse().map_err(|_| format!("{text:?} is not a number"))?;
-    if x.is_finite() { Ok(x) } else { Err(format!("{text} is not a finite number")) }
+    // Adding 0.0 makes a negative zero positive: the two are one value, and shall be one text.
+    if x.is_finite() { Ok(x + 0.0) } else { Err(format!("{text} is not a finite number")) }
 }
 
 fn list(items: impl Iterator<Item = String>) -> String {

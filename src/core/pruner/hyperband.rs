@@ -79,9 +79,10 @@ impl Hyperband {
             index: trial.index,
             step: rung,
             message: format!(
-                "at step {rung}: {}, rank {rank} of the {} trials that reached this rung; the best {places} go on",
+                "at step {rung}: {}, rank {rank} of the {} trials that reached this rung; the best {} on",
                 short(value),
-                at_rung.len()
+                at_rung.len(),
+                if places == 1 { "goes".to_owned() } else { format!("{places} go") }
             ),
         })
     }

@@ -43,10 +43,11 @@ impl Median {
             index: trial.index,
             step,
             message: format!(
-                "at step {step}: {}, worse than the median {} of {} trials",
+                "at step {step}: {}, worse than the median {} of {} {}",
                 short(value),
                 short(median),
-                peers.len()
+                peers.len(),
+                if peers.len() == 1 { "trial" } else { "trials" }
             ),
         })
     }

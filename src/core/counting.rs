@@ -1,0 +1,172 @@
+//! How many configurations a finite search space has, and which one is at a rank.
+//!
+//! Without conditions that is a product of sizes. Conditions make it a count of models: a parent's
+//! values are tried one by one, and whatever no longer depends on each other is counted by itself and
+//! multiplied (as #SAT solvers do: Bayardo and Pehoushek 2000). So trees of conditions cost no more than
+//! their length, and a list of independent branches costs no more than their sum.
+
+use std::collections::BTreeMap;
+
+use super::space::Space;
+
+/// More different situations than this are not counted.
+const BUDGET: usize = 20_000;
+
+/// Counts the configurations of a finite space.
+pub struct Counter<'a> {
+    space: &'a Space,
+    /// By parameter and choice: the first choice that all children see alike. Empty for one without children.
+    alike: Vec<Vec<usize>>,
+    /// The count by group and the values of the parents outside of it.
+    known: BTreeMap<(Vec<usize>, Vec<Option<usize>>), u128>,
+}
+
+/// The values of parents, as the first choice that children see alike; None where inactive or not decided yet.
+type Parents = Vec<Option<usize>>;
+
+impl<'a> Counter<'a> {
+    /// For `space`, which must be finite.
+    pub fn new(space: &'a Space) -> Counter<'a> {
+        let alike = (0..space.parameters().len()).map(|position| alike(space, position)).collect();
+        Counter { space, alike, known: BTreeMap::new() }
+    }
+
+    /// How many configurations there are, saturating.
+    pub fn size(&mut self) -> u128 {
+        let everything: Vec<usize> = (0..self.space.parameters().len()).collect();
+        let mut parents = vec![None; everything.len()];
+        self.product(&everything, &mut parents)
+    }
+
+    /// Whether the space was too entangled: then no count is right.
+    pub fn is_exhausted(&self) -> bool {
+        self.known.len() >= BUDGET
+    }
+
+    /// The rank of each parameter's value in the configuration at `rank`; None where inactive.
+    pub fn ranks(&mut self, rank: u128) -> Vec<Option<u128>> {
+        let everything: Vec<usize> = (0..self.space.parameters().len()).collect();
+        let mut ranks = vec![None; everything.len()];
+        let mut parents = vec![None; everything.len()];
+        self.place(&everything, rank, &mut parents, &mut ranks);
+        ranks
+    }
+
+    fn place(&mut self, positions: &[usize], mut rank: u128, parents: &mut Parents, ranks: &mut [Option<u128>]) {
+        for group in self.groups(positions) {
+            let count = self.count(&group, parents).max(1);
+            self.place_group(&group, rank % count, parents, ranks);
+            rank /= count;
+        }
+    }
+
+    fn place_group(&mut self, group: &[usize], mut rank: u128, parents: &mut Parents, ranks: &mut [Option<u128>]) {
+        let Some((&first, rest)) = group.split_first() else {
+            return;
+        };
+        if !self.is_active(first, parents) {
+            return self.place(rest, rank, parents, ranks);
+        }
+        if rest.is_empty() {
+            ranks[first] = Some(rank);
+            return;
+        }
+        let last = self.alike[first].len() - 1;
+        for choice in 0..=last {
+            parents[first] = Some(self.alike[first][choice]);
+            let below = self.product(rest, parents);
+            if rank < below || choice == last {
+                ranks[first] = Some(choice as u128);
+                return self.place(rest, rank, parents, ranks);
+            }
+            rank -= below;
+        }
+    }
+
+    fn product(&mut self, positions: &[usize], parents: &mut Parents) -> u128 {
+        self.groups(positions).iter().map(|group| self.count(group, parents)).fold(1, u128::saturating_mul)
+    }
+
+    /// How many configurations a group has, given the values of the parents outside of it.
+    fn count(&mut self, group: &[usize], parents: &mut Parents) -> u128 {
+        let Some((&first, rest)) = group.split_first() else {
+            return 1;
+        };
+        if rest.is_empty() {
+            return if self.is_active(first, parents) { self.domain_size(first) } else { 1 };
+        }
+        let key = (group.to_vec(), self.outside(group, parents));
+        if let Some(count) = self.known.get(&key) {
+            return *count;
+        }
+        if self.is_exhausted() {
+            return 1;
+        }
+        let count = if self.is_active(first, parents) {
+            let mut classes = BTreeMap::<usize, u128>::new();
+            for alike in &self.alike[first] {
+                *classes.entry(*alike).or_default() += 1;
+            }
+            let mut sum = 0_u128;
+            for (choice, members) in classes {
+                parents[first] = Some(choice);
+                sum = sum.saturating_add(members.saturating_mul(self.product(rest, parents)));
+            }
+            parents[first] = None;
+            sum
+        } else {
+            self.product(rest, parents)
+        };
+        self.known.insert(key, count);
+        count
+    }
+
+    /// `positions` as groups that do not depend on each other, each in order, once all else is decided.
+    /// The first of a group of several is a parent: what it depends on itself is outside.
+    fn groups(&self, positions: &[usize]) -> Vec<Vec<usize>> {
+        let mut groups: Vec<Vec<usize>> = Vec::new();
+        for &position in positions {
+            let when = &self.space.parameters()[position].when;
+            let depends = |group: &Vec<usize>| when.iter().any(|a| group.contains(&a.parent));
+            let (mut joined, others): (Vec<_>, Vec<_>) = groups.into_iter().partition(depends);
+            joined.push(vec![position]);
+            groups = others;
+            let mut group = joined.concat();
+            group.sort_unstable();
+            groups.push(group);
+        }
+        groups
+    }
+
+    fn outside(&self, group: &[usize], parents: &Parents) -> Vec<Option<usize>> {
+        let all = group.iter().flat_map(|position| &self.space.parameters()[*position].when).map(|a| a.parent);
+        let mut outside: Vec<usize> = all.filter(|parent| !group.contains(parent)).collect();
+        outside.sort_unstable();
+        outside.dedup();
+        outside.into_iter().map(|parent| parents[parent]).collect()
+    }
+
+    fn is_active(&self, position: usize, parents: &Parents) -> bool {
+        let when = &self.space.parameters()[position].when;
+        when.iter().all(|a| parents[a.parent].is_some_and(|choice| a.choices.contains(&choice)))
+    }
+
+    fn domain_size(&self, position: usize) -> u128 {
+        self.space.parameters()[position].domain.size().unwrap_or(1)
+    }
+}
+
+fn alike(space: &Space, position: usize) -> Vec<usize> {
+    let of_children = || space.parameters().iter().flat_map(|p| &p.when).filter(|a| a.parent == position);
+    if of_children().next().is_none() {
+        return Vec::new();
+    }
+    let choices = space.parameters()[position].domain.size().unwrap_or(1) as usize;
+    let mut first = BTreeMap::<Vec<bool>, usize>::new();
+    (0..choices)
+        .map(|choice| {
+            let seen = of_children().map(|a| a.choices.contains(&choice)).collect();
+            *first.entry(seen).or_insert(choice)
+        })
+        .collect()
+}

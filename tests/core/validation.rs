@@ -1,0 +1,561 @@
+//! Wrong specs: each is refused with the path of the field and a message that says what is wrong.
+
+use serde_json::{Value, json};
+use sweep_operator::api::StudySpec;
+use sweep_operator::validate::{Problem, validate};
+
+use crate::support::{check, patched, spec};
+
+/// The pod of the template, as a pointer and as a path.
+const POD: &str = "/jobTemplate/spec/template/spec";
+const POD_PATH: &str = "spec.jobTemplate.spec.template.spec";
+
+fn says(problems: &[Problem], path: &str, phrase: &str) -> bool {
+    problems.iter().any(|problem| problem.path == path && problem.message.contains(phrase))
+}
+
+/// Every case of a table (pointer, what is put there, path of the problem, phrase of its message).
+fn all_are_refused(cases: &[(&str, Value, &str, &str)]) {
+    let mut wrong = Vec::new();
+    for (pointer, new, path, phrase) in cases {
+        let pointer = pointer.replace("POD", POD);
+        let path = path.replace("POD", POD_PATH);
+        match check(patched(&[(pointer.as_str(), new.clone())])) {
+            Ok(_) => wrong.push(format!("{pointer} = {new} is accepted")),
+            Err(problems) if says(&problems, &path, phrase) => {}
+            Err(problems) => wrong.push(format!("{pointer} = {new}: no `{path}: …{phrase}…` in {problems:?}")),
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_base_spec_is_valid() {
+    assert_eq!(check(spec()).map(|_| ()), Ok(()));
+}
+
+#[test]
+fn objectives() {
+    all_are_refused(&[
+        ("/objectives", json!([]), "spec.objectives", "exactly one objective"),
+        ("/objectives/-", json!({"metric": "loss", "direction": "Minimize"}), "spec.objectives", "has 2 entries"),
+        ("/objectives/0/metric", json!(""), "spec.objectives[0].metric", "not a metric's name"),
+        ("/objectives/0/metric", json!("a b"), "spec.objectives[0].metric", "not a metric's name"),
+        ("/objectives/0/metric", json!("9lives"), "spec.objectives[0].metric", "not a metric's name"),
+        ("/objectives/0/metric", json!("genauigkeit_ä"), "spec.objectives[0].metric", "not a metric's name"),
+        ("/objectives/0/metric", json!("m".repeat(64)), "spec.objectives[0].metric", "at most 63"),
+        ("/objectives/0/metric", json!("step"), "spec.objectives[0].metric", "cannot be the objective"),
+    ]);
+}
+
+#[test]
+fn parameters() {
+    let many: Vec<Value> = (0..65).map(|i| json!({"name": format!("p{i}"), "int": {"min": 0, "max": 9}})).collect();
+    all_are_refused(&[
+        ("/parameters", json!([]), "spec.parameters", "must have from 1 to 64"),
+        ("/parameters", json!(many), "spec.parameters", "has 65 entries"),
+        ("/parameters/0/double", Value::Null, "spec.parameters[0]", "exactly one of double, int"),
+        ("/parameters/0/int", json!({"min": 1, "max": 2}), "spec.parameters[0]", "exactly one of double, int"),
+        ("/parameters/1/name", json!(""), "spec.parameters[1].name", "not a parameter's name"),
+        ("/parameters/1/name", json!("1st"), "spec.parameters[1].name", "not a parameter's name"),
+        ("/parameters/1/name", json!("lay ers"), "spec.parameters[1].name", "not a parameter's name"),
+        ("/parameters/1/name", json!("lay=ers"), "spec.parameters[1].name", "not a parameter's name"),
+        ("/parameters/1/name", json!("ebenen_ü"), "spec.parameters[1].name", "not a parameter's name"),
+        ("/parameters/1/name", json!("l".repeat(64)), "spec.parameters[1].name", "at most 63"),
+        ("/parameters/1/name", json!("PATH"), "spec.parameters[1].name", "PATH is reserved"),
+        ("/parameters/1/name", json!("HOME"), "spec.parameters[1].name", "HOME is reserved"),
+        ("/parameters/1/name", json!("LD_PRELOAD"), "spec.parameters[1].name", "is reserved"),
+        ("/parameters/1/name", json!("KUBERNETES_SERVICE_HOST"), "spec.parameters[1].name", "is reserved"),
+        ("/parameters/1/name", json!("SWEEP_METRICS"), "spec.parameters[1].name", "is reserved"),
+        ("/parameters/1/name", json!("learning_rate"), "spec.parameters[1].name", "is used twice"),
+    ]);
+}
+
+#[test]
+fn domains() {
+    let d = "spec.parameters[0].double";
+    let i = "spec.parameters[1].int";
+    let values: Vec<usize> = (0..65).collect();
+    let words: Vec<String> = (0..65).map(|i| format!("w{i}")).collect();
+    all_are_refused(&[
+        ("/parameters/0/double/min", json!(1), &format!("{d}.min"), "must be below max"),
+        ("/parameters/0/double/min", json!(0.1), &format!("{d}.min"), "must be below max"),
+        ("/parameters/0/double/min", json!(0), &format!("{d}.min"), "a Log scale needs min above 0"),
+        ("/parameters/0/double/min", json!(-1), &format!("{d}.min"), "a Log scale needs min above 0"),
+        ("/parameters/0/double/step", json!(0.01), &format!("{d}.step"), "exclude each other"),
+        ("/parameters/0/double", json!({"min": 0, "max": 1, "step": 0}), &format!("{d}.step"), "above 0"),
+        ("/parameters/0/double", json!({"min": 0, "max": 1, "step": -0.1}), &format!("{d}.step"), "above 0"),
+        ("/parameters/0/double", json!({"min": 0, "max": 1, "step": 2}), &format!("{d}.step"), "more than max - min"),
+        ("/parameters/0/double", json!({"min": 1e9, "max": 2e9, "step": 1e-9}), &format!("{d}.step"), "too small"),
+        (
+            "/parameters/0/double",
+            json!({"min": -1.5e308, "max": 1.5e308, "step": 1e300}),
+            &format!("{d}.max"),
+            "beyond the largest double",
+        ),
+        ("/parameters/1/int/min", json!(8), &format!("{i}.min"), "must be below max"),
+        ("/parameters/1/int/min", json!(9), &format!("{i}.min"), "min 9 must be below max 8"),
+        ("/parameters/1/int/max", json!(1_u64 << 53), &format!("{i}.max"), "must be from"),
+        ("/parameters/1/int/min", json!(-(1_i64 << 53)), &format!("{i}.min"), "must be from"),
+        ("/parameters/1/int/step", json!(0), &format!("{i}.step"), "above 0"),
+        ("/parameters/1/int/step", json!(-1), &format!("{i}.step"), "above 0"),
+        ("/parameters/1/int/step", json!(8), &format!("{i}.step"), "more than max - min"),
+        ("/parameters/1/int", json!({"min": 0, "max": 8, "scale": "Log"}), &format!("{i}.min"), "above 0"),
+        ("/parameters/1/int", json!({"min": 1, "max": 8, "scale": "Log", "step": 2}), &format!("{i}.step"), "exclude"),
+        ("/parameters/2/discrete/values", json!([]), "spec.parameters[2].discrete.values", "has 0 entries"),
+        ("/parameters/2/discrete/values", json!(values), "spec.parameters[2].discrete.values", "has 65 entries"),
+        ("/parameters/2/discrete/values", json!([1, 1.0]), "spec.parameters[2].discrete.values", "distinct"),
+        ("/parameters/2/discrete/values", json!([0.0, -0.0]), "spec.parameters[2].discrete.values", "distinct"),
+        ("/parameters/3/categorical/values", json!([]), "spec.parameters[3].categorical.values", "has 0 entries"),
+        ("/parameters/3/categorical/values", json!(words), "spec.parameters[3].categorical.values", "has 65 entries"),
+        (
+            "/parameters/3/categorical/values",
+            json!(["sgd", "adam", "sgd"]),
+            "spec.parameters[3].categorical.values[2]",
+            "stands there twice",
+        ),
+        (
+            "/parameters/3/categorical/values",
+            json!(["sgd", "x".repeat(65)]),
+            "spec.parameters[3].categorical.values[1]",
+            "more than 64 characters",
+        ),
+        (
+            "/parameters/3/categorical/values",
+            json!(["sgd", "a\u{0}b"]),
+            "spec.parameters[3].categorical.values[1]",
+            "NUL",
+        ),
+    ]);
+}
+
+#[test]
+fn numbers_that_are_not_finite() {
+    type Edit = fn(&mut StudySpec);
+    let cases: [(Edit, &str, &str); 6] = [
+        (|s| s.objectives[0].target = Some(f64::NAN), "spec.objectives[0].target", "finite"),
+        (|s| s.parameters[0].double.as_mut().unwrap().max = f64::INFINITY, "spec.parameters[0].double.max", "finite"),
+        (|s| s.parameters[0].double.as_mut().unwrap().min = f64::NAN, "spec.parameters[0].double.min", "finite"),
+        (
+            |s| s.parameters[4].double.as_mut().unwrap().step = Some(f64::NAN),
+            "spec.parameters[4].double.step",
+            "finite",
+        ),
+        (
+            |s| s.parameters[4].double.as_mut().unwrap().min = f64::NEG_INFINITY,
+            "spec.parameters[4].double.min",
+            "finite",
+        ),
+        (
+            |s| s.parameters[2].discrete.as_mut().unwrap().values[1] = f64::NAN,
+            "spec.parameters[2].discrete.values",
+            "finite",
+        ),
+    ];
+    for (edit, path, phrase) in cases {
+        let mut spec: StudySpec = serde_json::from_value(spec()).unwrap();
+        edit(&mut spec);
+        let problems = validate("digits", &spec).err().unwrap_or_default();
+        assert!(says(&problems, path, phrase), "{path}: {problems:?}");
+    }
+}
+
+#[test]
+fn conditions() {
+    let when = "/parameters/4/when";
+    let at = "spec.parameters[4].when";
+    let entry = json!({"parameter": "optimizer", "in": ["sgd"]});
+    let twice = json!([entry, {"parameter": "optimizer", "in": ["adam"]}]);
+    all_are_refused(&[
+        (
+            "/parameters/4/when/0/parameter",
+            json!("opt"),
+            &format!("{at}[0].parameter"),
+            "there is no parameter \"opt\"",
+        ),
+        ("/parameters/4/when/0/parameter", json!("momentum"), &format!("{at}[0].parameter"), "must stand before"),
+        ("/parameters/4/when/0/parameter", json!("layers"), &format!("{at}[0].parameter"), "is a range"),
+        ("/parameters/4/when/0/parameter", json!("learning_rate"), &format!("{at}[0].parameter"), "is a range"),
+        ("/parameters/4/when/0/in", json!(["rmsprop"]), &format!("{at}[0].in[0]"), "can never have this value"),
+        ("/parameters/4/when/0/in", json!(["sgd", "sgd"]), &format!("{at}[0].in[1]"), "stands there twice"),
+        ("/parameters/4/when/0/in", json!([]), &format!("{at}[0].in"), "has 0 entries"),
+        (when, json!([{"parameter": "batch", "in": ["17"]}]), &format!("{at}[0].in[0]"), "none of 16, 32, 64, 128"),
+        (when, json!([{"parameter": "batch", "in": ["many"]}]), &format!("{at}[0].in[0]"), "not a number"),
+        (when, json!([entry, entry, entry, entry, entry]), at, "more than 4"),
+        (when, twice, &format!("{at}[1].parameter"), "named twice"),
+        (when, Value::Null, "spec.parameters[4].inactiveValue", "only together with `when`"),
+        ("/parameters/4/inactiveValue", json!("x".repeat(65)), "spec.parameters[4].inactiveValue", "more than 64"),
+        ("/parameters/4/inactiveValue", json!("\u{0}"), "spec.parameters[4].inactiveValue", "NUL"),
+        (
+            "/parameters/1/when",
+            json!([{"parameter": "optimizer", "in": ["sgd"]}]),
+            "spec.parameters[1].when[0].parameter",
+            "\"optimizer\" must stand before \"layers\"",
+        ),
+    ]);
+}
+
+#[test]
+fn conditions_that_cannot_be_counted() {
+    let parents = (0..32).map(|i| json!({"name": format!("a{i}"), "categorical": {"values": ["x", "y"]}}));
+    let children = (0..32).map(|i| {
+        let when: Vec<Value> = [i * 7 + 1, i * 11 + 3, i * 13 + 5, i * 5]
+            .iter()
+            .map(|parent| parent % 32)
+            .collect::<std::collections::BTreeSet<i32>>()
+            .iter()
+            .map(|parent| json!({"parameter": format!("a{parent}"), "in": ["x"]}))
+            .collect();
+        json!({"name": format!("b{i}"), "int": {"min": 0, "max": 3}, "when": when})
+    });
+    let parameters: Vec<Value> = parents.chain(children).collect();
+    let patches = [
+        ("/parameters", json!(parameters)),
+        ("/initialAssignments", json!([])),
+        (&format!("{POD}/containers/0/args"), json!([])),
+    ];
+    let problems = check(patched(&patches)).err().unwrap_or_default();
+    assert!(says(&problems, "spec.parameters", "cannot be counted"), "{problems:?}");
+}
+
+#[test]
+fn initial_assignments() {
+    let good = json!({"learning_rate": "0.001", "layers": "2", "batch": "32", "optimizer": "adam"});
+    let many: Vec<Value> = (0..65).map(|_| good.clone()).collect();
+    let at = "spec.initialAssignments[0]";
+    let first = "/initialAssignments/0";
+    let same = json!({"learning_rate": "1e-3", "layers": "+2", "batch": "32.0", "optimizer": "adam"});
+    let sgd = |momentum: &str| {
+        let mut sgd = good.clone();
+        sgd["optimizer"] = json!("sgd");
+        sgd["momentum"] = json!(momentum);
+        sgd
+    };
+    all_are_refused(&[
+        ("/initialAssignments", json!(many), "spec.initialAssignments", "more than 64"),
+        (&format!("{first}/layers"), Value::Null, &format!("{at}.layers"), "is missing"),
+        (&format!("{first}/momentum"), json!("0.1"), &format!("{at}.momentum"), "is inactive here"),
+        (&format!("{first}/dropout"), json!("0.1"), &format!("{at}.dropout"), "not a parameter of this study"),
+        (&format!("{first}/layers"), json!("9"), &format!("{at}.layers"), "9 is outside 1 to 8"),
+        (&format!("{first}/layers"), json!("2.5"), &format!("{at}.layers"), "not a whole number"),
+        (&format!("{first}/layers"), json!("two"), &format!("{at}.layers"), "not a whole number"),
+        (&format!("{first}/learning_rate"), json!("0.2"), &format!("{at}.learning_rate"), "0.2 is outside 1e-5 to 0.1"),
+        (&format!("{first}/learning_rate"), json!("NaN"), &format!("{at}.learning_rate"), "not a finite number"),
+        (&format!("{first}/learning_rate"), json!("inf"), &format!("{at}.learning_rate"), "not a finite number"),
+        (&format!("{first}/learning_rate"), json!(""), &format!("{at}.learning_rate"), "not a number"),
+        (&format!("{first}/batch"), json!("48"), &format!("{at}.batch"), "48 is none of 16, 32, 64, 128"),
+        (&format!("{first}/optimizer"), json!("Adam"), &format!("{at}.optimizer"), "\"Adam\" is none of adam, sgd"),
+        (first, sgd("0.15"), &format!("{at}.momentum"), "not 0.0 plus a multiple of 0.1"),
+        (first, sgd("1.0"), &format!("{at}.momentum"), "outside 0.0 to 0.9"),
+        (
+            "/initialAssignments/-",
+            good,
+            "spec.initialAssignments[1]",
+            "same configuration as spec.initialAssignments[0]",
+        ),
+        ("/initialAssignments/-", same, "spec.initialAssignments[1]", "same configuration"),
+    ]);
+    let step = json!({"min": 0, "max": 10, "step": 4});
+    let off_grid = patched(&[("/parameters/1/int", step), ("/initialAssignments/0/layers", json!("3"))]);
+    let problems = check(off_grid).err().unwrap_or_default();
+    assert!(says(&problems, &format!("{at}.layers"), "3 is not 0 plus a multiple of 4"), "{problems:?}");
+    let fine = patched(&[
+        ("/parameters/0/double", json!({"min": 1e6, "max": 2e6, "step": 1e-4})),
+        ("/initialAssignments/0/learning_rate", json!("1000000.00005")),
+    ]);
+    let problems = check(fine).err().unwrap_or_default();
+    assert!(says(&problems, &format!("{at}.learning_rate"), "plus a multiple of"), "{problems:?}");
+}
+
+#[test]
+fn a_wrong_parent_in_an_initial_assignment_does_not_accuse_its_children() {
+    let assignment =
+        json!({"learning_rate": "0.001", "layers": "2", "batch": "32", "optimizer": "sdg", "momentum": "0.1"});
+    let problems = check(patched(&[("/initialAssignments/0", assignment)])).err().unwrap_or_default();
+    let paths: Vec<&str> = problems.iter().map(|problem| problem.path.as_str()).collect();
+    assert_eq!(paths, ["spec.initialAssignments[0].optimizer"]);
+}
+
+#[test]
+fn samplers_pruners_and_metrics() {
+    let h = "spec.pruner.hyperband";
+    let m = "spec.pruner.median";
+    all_are_refused(&[
+        ("/sampler", json!({}), "spec.sampler", "exactly one of random, grid and sobol"),
+        ("/sampler", json!({"random": {}, "sobol": {}}), "spec.sampler", "exactly one"),
+        ("/sampler", json!({"grid": {}}), "spec.parameters[0]", "needs a step for a double"),
+        ("/pruner", json!({}), "spec.pruner", "exactly one of median and hyperband"),
+        ("/pruner", json!({"median": {}, "hyperband": {"minSteps": 1, "maxSteps": 9}}), "spec.pruner", "exactly one"),
+        ("/pruner/hyperband/minSteps", json!(0), &format!("{h}.minSteps"), "must be from 1"),
+        ("/pruner/hyperband/minSteps", json!(27), &format!("{h}.minSteps"), "must be below maxSteps 27"),
+        ("/pruner/hyperband/maxSteps", json!(2_000_000_000), &format!("{h}.maxSteps"), "must be from 1 to 1000000000"),
+        ("/pruner/hyperband/reductionFactor", json!(1), &format!("{h}.reductionFactor"), "must be from 2 to 10"),
+        ("/pruner/hyperband/reductionFactor", json!(11), &format!("{h}.reductionFactor"), "must be from 2 to 10"),
+        ("/pruner", json!({"median": {"startupTrials": 0}}), &format!("{m}.startupTrials"), "must be from 1"),
+        ("/pruner", json!({"median": {"interval": 0}}), &format!("{m}.interval"), "must be from 1"),
+        ("/pruner", json!({"median": {"warmupSteps": u64::MAX}}), &format!("{m}.warmupSteps"), "must be from 0"),
+        ("/metrics", json!({}), "spec.metrics", "exactly one of file and stdout"),
+        ("/metrics", json!({"file": {}, "stdout": {}}), "spec.metrics", "exactly one of file and stdout"),
+    ]);
+}
+
+#[test]
+fn limits_and_outputs() {
+    all_are_refused(&[
+        ("/maxTrials", json!(0), "spec.maxTrials", "must be from 1 to 10000"),
+        ("/maxTrials", json!(10_001), "spec.maxTrials", "is 10001"),
+        ("/parallelism", json!(1_001), "spec.parallelism", "must be from 0 to 1000"),
+        ("/maxFailedTrials", json!(10_001), "spec.maxFailedTrials", "must be from 0 to 10000"),
+        ("/seed", json!(1_u64 << 53), "spec.seed", "must be from 0 to 9007199254740991"),
+        ("/maxDuration", json!(""), "spec.maxDuration", "not a duration"),
+        ("/maxDuration", json!("0s"), "spec.maxDuration", "not a duration"),
+        ("/maxDuration", json!("90"), "spec.maxDuration", "write it like 90m"),
+        ("/maxDuration", json!("1.5h"), "spec.maxDuration", "write it like 90m"),
+        ("/maxDuration", json!("-1h"), "spec.maxDuration", "not a duration"),
+        ("/maxDuration", json!("1 h"), "spec.maxDuration", "not a duration"),
+        ("/maxDuration", json!("2w"), "spec.maxDuration", "units d, h, m, s"),
+        ("/maxDuration", json!("1½h"), "spec.maxDuration", "not a duration"),
+        ("/maxDuration", json!("99999999999999999999d"), "spec.maxDuration", "not a duration"),
+        ("/maxDuration", json!("9223372036854775807d"), "spec.maxDuration", "not a duration"),
+        ("/gpu/count", json!(0), "spec.gpu.count", "must be from 1 to 1024"),
+        ("/gpu/resource", json!("gpu"), "spec.gpu.resource", "not an extended resource"),
+        ("/gpu/resource", json!("nvidia.com/"), "spec.gpu.resource", "not an extended resource"),
+        ("/gpu/resource", json!("a/b/c"), "spec.gpu.resource", "not an extended resource"),
+        ("/bestConfigMap/name", json!(""), "spec.bestConfigMap.name", "not the name of a ConfigMap"),
+        ("/bestConfigMap/name", json!("Best"), "spec.bestConfigMap.name", "not the name of a ConfigMap"),
+        ("/bestConfigMap/name", json!("a".repeat(254)), "spec.bestConfigMap.name", "not the name of a ConfigMap"),
+    ]);
+}
+
+#[test]
+fn names() {
+    let spec: StudySpec = serde_json::from_value(spec()).unwrap();
+    let long = "a".repeat(41);
+    for (name, phrase) in [
+        ("", "is missing"),
+        ("Digits", "not a DNS label"),
+        ("di_gits", "not a DNS label"),
+        ("di.gits", "not a DNS label"),
+        ("-digits", "not a DNS label"),
+        ("digits-", "not a DNS label"),
+        ("ziffern-ä", "not a DNS label"),
+        (long.as_str(), "at most 40"),
+    ] {
+        let problems = validate(name, &spec).err().unwrap_or_default();
+        assert!(says(&problems, "metadata.name", phrase), "{name:?}: {problems:?}");
+    }
+    assert!(validate(&"a".repeat(40), &spec).is_ok());
+}
+
+#[test]
+fn the_job() {
+    let rules = vec![json!({"action": "FailJob"}); 20];
+    let job = "spec.jobTemplate.spec";
+    all_are_refused(&[
+        ("/jobTemplate", json!("a Job"), "spec.jobTemplate", "must be an object"),
+        ("/jobTemplate", json!([]), "spec.jobTemplate", "must be an object"),
+        ("/jobTemplate", json!({}), "POD.containers", "at least one container"),
+        ("/jobTemplate/kind", json!("Job"), "spec.jobTemplate.kind", "not a field of a job template"),
+        ("/jobTemplate/metadata/name", json!("mine"), "spec.jobTemplate.metadata.name", "set by the operator"),
+        ("/jobTemplate/metadata/namespace", json!("x"), "spec.jobTemplate.metadata.namespace", "set by the operator"),
+        ("/jobTemplate/metadata/generateName", json!("x"), "spec.jobTemplate.metadata.generateName", "set by"),
+        ("/jobTemplate/metadata/ownerReferences", json!([]), "spec.jobTemplate.metadata.ownerReferences", "set by"),
+        ("/jobTemplate/metadata/finalizers", json!(["x/y"]), "spec.jobTemplate.metadata.finalizers", "set by"),
+        (
+            "/jobTemplate/metadata/labels",
+            json!({"sweep-operator.dev/study": "x"}),
+            "spec.jobTemplate.metadata.labels.sweep-operator.dev/study",
+            "is reserved",
+        ),
+        ("/jobTemplate/metadata/labels", json!(["a"]), "spec.jobTemplate.metadata.labels", "must be an object"),
+        ("/jobTemplate/metadata/labels", json!({"a": 1}), "spec.jobTemplate.metadata.labels.a", "must be a string"),
+        ("/jobTemplate/spec/suspend", json!(true), &format!("{job}.suspend"), "belongs to the operator"),
+        ("/jobTemplate/spec/suspend", json!(false), &format!("{job}.suspend"), "belongs to the operator"),
+        ("/jobTemplate/spec/selector", json!({}), &format!("{job}.selector"), "belongs to the operator"),
+        ("/jobTemplate/spec/manualSelector", json!(true), &format!("{job}.manualSelector"), "belongs to the operator"),
+        ("/jobTemplate/spec/managedBy", json!("x/y"), &format!("{job}.managedBy"), "belongs to the operator"),
+        ("/jobTemplate/spec/parallelism", json!(2), &format!("{job}.parallelism"), "needs completionMode Indexed"),
+        ("/jobTemplate/spec/completions", json!(2), &format!("{job}.completions"), "needs completionMode Indexed"),
+        ("/jobTemplate/spec/completions", json!("2"), &format!("{job}.completions"), "a whole number"),
+        ("/jobTemplate/spec/backoffLimit", json!(-1), &format!("{job}.backoffLimit"), "a whole number"),
+        (
+            "/jobTemplate/spec/podReplacementPolicy",
+            json!("TerminatingOrFailed"),
+            &format!("{job}.podReplacementPolicy"),
+            "must be Failed",
+        ),
+        (
+            "/jobTemplate/spec/podFailurePolicy/rules",
+            json!(rules),
+            &format!("{job}.podFailurePolicy.rules"),
+            "more than 19 rules",
+        ),
+        ("/jobTemplate/spec/podFailurePolicy", json!([]), &format!("{job}.podFailurePolicy"), "must be an object"),
+        ("/jobTemplate/spec/podFailurePolicy/rules", json!({}), &format!("{job}.podFailurePolicy.rules"), "a list"),
+        ("/jobTemplate/spec/template", json!("pod"), &format!("{job}.template"), "must be an object"),
+    ]);
+}
+
+#[test]
+fn the_pod() {
+    let meta = "spec.jobTemplate.spec.template.metadata";
+    let annotation = "kubectl.kubernetes.io/default-container";
+    all_are_refused(&[
+        ("POD/containers", Value::Null, "POD.containers", "at least one container"),
+        ("POD/containers", json!([]), "POD.containers", "at least one container"),
+        ("POD/containers", json!({"name": "trainer"}), "POD.containers", "must be a list"),
+        ("POD/containers/0", json!("trainer"), "POD.containers[0]", "must be an object"),
+        ("POD/containers/0/name", Value::Null, "POD.containers[0].name", "needs a name"),
+        ("POD/containers/0/name", json!("sweep-sidecar"), "POD.containers[0].name", "is reserved"),
+        ("POD/containers/-", json!({"name": "trainer"}), "POD.containers[1].name", "is used twice"),
+        ("POD/initContainers", json!([{"name": "sweep-sidecar"}]), "POD.initContainers[0].name", "is reserved"),
+        ("POD/initContainers", json!([{"name": "trainer"}]), "POD.containers[0].name", "is used twice"),
+        ("POD/restartPolicy", json!("OnFailure"), "POD.restartPolicy", "must be Never, not \"OnFailure\""),
+        ("POD/restartPolicy", json!("Always"), "POD.restartPolicy", "must be Never"),
+        ("POD/volumes", json!([{"name": "sweep-metrics"}]), "POD.volumes[0].name", "is reserved"),
+        ("POD/volumes", json!({"name": "data"}), "POD.volumes", "must be a list"),
+        ("POD/securityContext", json!("root"), "POD.securityContext", "must be an object"),
+        (
+            "/jobTemplate/spec/template/metadata/annotations",
+            json!({annotation: "worker"}),
+            &format!("{meta}.annotations.{annotation}"),
+            "names the trainer \"worker\"",
+        ),
+        ("/jobTemplate/spec/template/metadata/name", json!("x"), &format!("{meta}.name"), "set by the operator"),
+        ("/jobTemplate/spec/template/metadata/finalizers", json!([]), &format!("{meta}.finalizers"), "set by"),
+        ("/jobTemplate/spec/template/metadata/labels", json!("x"), &format!("{meta}.labels"), "must be an object"),
+    ]);
+}
+
+#[test]
+fn the_containers() {
+    let c = "POD/containers/0";
+    let p = "POD.containers[0]";
+    let mount = |name: &str, path: &str| json!([{"name": name, "mountPath": path}]);
+    all_are_refused(&[
+        (
+            &format!("{c}/volumeMounts"),
+            mount("x", "/run/sweep-operator"),
+            &format!("{p}.volumeMounts[0].mountPath"),
+            "reserved",
+        ),
+        (
+            &format!("{c}/volumeMounts"),
+            mount("x", "/run/sweep-operator/"),
+            &format!("{p}.volumeMounts[0].mountPath"),
+            "reserved",
+        ),
+        (
+            &format!("{c}/volumeMounts"),
+            mount("x", "/run//sweep-operator/a"),
+            &format!("{p}.volumeMounts[0].mountPath"),
+            "reserved",
+        ),
+        (&format!("{c}/volumeMounts"), mount("sweep-metrics", "/m"), &format!("{p}.volumeMounts[0].name"), "reserved"),
+        (&format!("{c}/volumeMounts"), json!({}), &format!("{p}.volumeMounts"), "must be a list"),
+        (&format!("{c}/resources"), json!("a lot"), &format!("{p}.resources"), "must be an object"),
+        (&format!("{c}/resources/limits"), json!(["cpu"]), &format!("{p}.resources.limits"), "must be an object"),
+        (&format!("{c}/resources/limits"), json!({"nvidia.com/gpu": 1}), "spec.gpu", "resources.limits: keep one"),
+        (
+            &format!("{c}/resources/requests"),
+            json!({"nvidia.com/gpu": "1"}),
+            "spec.gpu",
+            "resources.requests: keep one",
+        ),
+        (&format!("{c}/env"), json!({"A": "b"}), &format!("{p}.env"), "must be a list"),
+        (
+            &format!("{c}/env"),
+            json!([{"name": "SWEEP_X", "value": "1"}]),
+            &format!("{p}.env[0].name"),
+            "SWEEP_ is reserved",
+        ),
+        (
+            &format!("{c}/env"),
+            json!([{"name": "layers", "value": "1"}]),
+            &format!("{p}.env[0].name"),
+            "would be hidden",
+        ),
+        (&format!("{c}/args"), json!("--all"), &format!("{p}.args"), "must be a list"),
+        (
+            "POD/initContainers",
+            json!([{"name": "i", "env": [{"name": "batch"}]}]),
+            "POD.initContainers[0].env[0].name",
+            "hidden",
+        ),
+    ]);
+}
+
+#[test]
+fn a_reference_to_a_parameter_that_may_be_unset() {
+    let container = format!("{POD}/containers/0");
+    let args = format!("{container}/args");
+    let value = format!("{container}/env");
+    let unset = ("/parameters/4/inactiveValue", Value::Null);
+    let at = format!("{POD_PATH}.containers[0]");
+    for (pointer, new, path) in [
+        (&args, json!(["a", "--momentum=$(momentum)"]), format!("{at}.args[1]")),
+        (&args, json!(["$$$(momentum)"]), format!("{at}.args[0]")),
+        (&args, json!(["$(batch)$(momentum)"]), format!("{at}.args[0]")),
+        (&value, json!([{"name": "M", "value": "$(momentum)"}]), format!("{at}.env[0].value")),
+    ] {
+        let problems = check(patched(&[unset.clone(), (pointer, new.clone())])).err().unwrap_or_default();
+        assert!(says(&problems, &path, "give momentum an inactiveValue"), "{new}: {problems:?}");
+    }
+    for literal in ["$$(momentum)", "$(momentum", "$momentum", "(momentum)", "$(momentums)", "$", "$("] {
+        let spec = patched(&[unset.clone(), (&args, json!([literal]))]);
+        assert_eq!(check(spec).map(|_| ()), Ok(()), "{literal}");
+    }
+}
+
+#[test]
+fn every_problem_is_listed_at_once() {
+    let spec = patched(&[
+        ("/objectives/0/metric", json!("step")),
+        ("/parameters/1/name", json!("PATH")),
+        ("/parameters/2/discrete/values", json!([])),
+        ("/sampler", json!({})),
+        ("/maxTrials", json!(0)),
+        ("/maxDuration", json!("soon")),
+        ("/jobTemplate/spec/suspend", json!(true)),
+        (&format!("{POD}/restartPolicy"), json!("Always")),
+    ]);
+    let problems = check(spec).err().unwrap_or_default();
+    let paths: Vec<&str> = problems.iter().map(|problem| problem.path.as_str()).collect();
+    assert_eq!(
+        paths,
+        [
+            "spec.objectives[0].metric",
+            "spec.parameters[1].name",
+            "spec.parameters[2].discrete.values",
+            "spec.sampler",
+            "spec.maxTrials",
+            "spec.maxDuration",
+            "spec.jobTemplate.spec.suspend",
+            "spec.jobTemplate.spec.template.spec.restartPolicy",
+        ]
+    );
+}
+
+#[test]
+fn what_is_unusual_but_right_is_accepted() {
+    for (pointer, new) in [
+        ("/parallelism", json!(0)),
+        ("/parallelism", Value::Null),
+        ("/maxFailedTrials", json!(0)),
+        ("/maxDuration", json!("1d2h3m4s")),
+        ("/sampler", Value::Null),
+        ("/pruner", Value::Null),
+        ("/pruner", json!({"median": {}})),
+        ("/metrics", Value::Null),
+        ("/initialAssignments", Value::Null),
+        ("/parameters/3/categorical/values", json!(["", "sgd", "adam", "$(HOME)", "ä \n"])),
+        ("/parameters/2/discrete/values", json!([128, 32, 16.5])),
+        ("/parameters/0/double", json!({"min": -1e308, "max": 1e308})),
+        ("/jobTemplate/metadata", json!({"creationTimestamp": null, "labels": {"team": "vision"}})),
+        ("/jobTemplate/spec/completionMode", json!("Indexed")),
+        ("/jobTemplate/spec/podFailurePolicy", json!({"rules": vec![json!({"action": "FailJob"}); 19]})),
+        ("/jobTemplate/spec/aFieldOfTomorrow", json!([1, 2])),
+    ] {
+        assert_eq!(check(patched(&[(pointer, new.clone())])).map(|_| ()), Ok(()), "{pointer} = {new}");
+    }
+}
