@@ -15,6 +15,9 @@ use super::watch::{Queues, Stores};
 use crate::api::{FIELD_MANAGER, Study, Trial};
 use crate::validate::{Problem, ValidStudy};
 
+/// How long to wait for the watch to bring our own last write; it asks for the next pass itself.
+pub const STALE: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// What both controllers share. Nothing in it is needed for a right answer after a restart.
 pub struct Context {
     pub client: Client,
@@ -31,6 +34,8 @@ pub struct Context {
     completions: Mutex<HashMap<String, Timestamp>>,
     /// The Trial whose assignment each Study's ConfigMap holds, by the Study's UID.
     kept_best: Mutex<HashMap<String, String>>,
+    /// The version of our last write to each object, by UID.
+    written: Mutex<HashMap<String, u64>>,
 }
 
 /// A spec, accepted or refused.
@@ -57,6 +62,7 @@ impl Context {
             verdicts: Mutex::default(),
             completions: Mutex::default(),
             kept_best: Mutex::default(),
+            written: Mutex::default(),
         }
     }
 
@@ -100,6 +106,27 @@ impl Context {
         let now = Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now);
         *last = floor.map_or(now, |floor| floor.max(now));
         *last
+    }
+
+    /// Notes our own write to an object.
+    pub fn wrote(&self, object: &impl ResourceExt) {
+        let version = object.resource_version().and_then(|version| version.parse().ok());
+        if let (Some(uid), Some(version)) = (object.uid(), version) {
+            self.written.lock().unwrap_or_else(PoisonError::into_inner).insert(uid, version);
+        }
+    }
+
+    /// Whether the watch has not brought our own last write yet: a pass would only end in a conflict.
+    /// Versions of one kind can be compared (KEP-5504); where they cannot, nothing is held back.
+    pub fn is_stale(&self, object: &impl ResourceExt) -> bool {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        let uid = object.uid().unwrap_or_default();
+        let version: Option<u64> = object.resource_version().and_then(|version| version.parse().ok());
+        let stale = matches!((written.get(&uid), version), (Some(ours), Some(seen)) if seen < *ours);
+        if !stale {
+            written.remove(&uid);
+        }
+        stale
     }
 
     /// Whether the Study's ConfigMap was seen to hold this Trial's assignment.

@@ -161,6 +161,7 @@ impl Followers {
             parser: Parser::new([followed.objective.metric.as_str()]),
             followed: followed.clone(),
             seen: Seen::Nothing,
+            repeated: false,
             reports: reports.clone(),
             queues: self.queues.clone(),
             telemetry: self.telemetry.clone(),
@@ -189,6 +190,8 @@ struct Log {
     followed: Followed,
     parser: Parser,
     seen: Seen,
+    /// The line at hand was read before the last reconnection.
+    repeated: bool,
     reports: Arc<Mutex<Reports>>,
     queues: Queues,
     telemetry: Arc<Telemetry>,
@@ -303,16 +306,21 @@ impl Log {
     }
 
     fn trainer_line(&mut self, line: &[u8]) -> bool {
-        let text = line.iter().position(|byte| *byte == b' ');
-        let stamped = text.and_then(|at| Some((std::str::from_utf8(&line[..at]).ok()?.parse().ok()?, &line[at + 1..])));
-        let Some((at, text)) = stamped else {
-            return false;
+        let text = match stamped(line) {
+            Some((at, text)) => {
+                let at = Seen::Line(at);
+                self.repeated = at <= self.seen;
+                if !self.repeated {
+                    self.seen = at;
+                }
+                text
+            }
+            // What follows a bare carriage return, as of a progress bar, has no stamp of its own.
+            None => line,
         };
-        let at = Seen::Line(at);
-        if at <= self.seen {
+        if self.repeated {
             return false;
         }
-        self.seen = at;
         let report = self.parser.line(text);
         self.reports().dropped = self.parser.dropped();
         report.is_some_and(|report| self.report(&report))
@@ -331,6 +339,13 @@ impl Log {
     fn reports(&self) -> MutexGuard<'_, Reports> {
         self.reports.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The node's timestamp of a line, and the line.
+fn stamped(line: &[u8]) -> Option<(Timestamp, &[u8])> {
+    let end = line.iter().position(|byte| *byte == b' ')?;
+    let at = std::str::from_utf8(&line[..end]).ok()?.parse().ok()?;
+    Some((at, &line[end + 1..]))
 }
 
 async fn read_some(stream: &mut (impl AsyncBufRead + Unpin), chunk: &mut [u8]) -> std::io::Result<usize> {

@@ -22,7 +22,6 @@ pub const LIMIT: Duration = Duration::from_secs(120);
 #[derive(Debug)]
 pub struct Said {
     pub success: bool,
-    pub code: Option<i32>,
     pub stdout: String,
     pub stderr: String,
 }
@@ -31,7 +30,6 @@ impl From<Output> for Said {
     fn from(output: Output) -> Self {
         Said {
             success: output.status.success(),
-            code: output.status.code(),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         }

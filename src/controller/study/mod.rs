@@ -15,7 +15,7 @@ use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Resource, ResourceExt};
 use serde_json::json;
 
-use super::context::Context;
+use super::context::{Context, STALE};
 use super::error::{Error, call, found};
 use super::events::{Note, publish};
 use crate::api::{
@@ -34,6 +34,9 @@ const LOOK_LATER: Duration = Duration::from_secs(60);
 pub async fn reconcile(study: Arc<Study>, context: Arc<Context>) -> Result<Option<Duration>, Error> {
     if study.metadata.deletion_timestamp.is_some() {
         return Ok(None);
+    }
+    if context.is_stale(&*study) {
+        return Ok(Some(STALE));
     }
     let now = Timestamp::now();
     let old = study.status.clone().unwrap_or_default();
@@ -202,7 +205,8 @@ async fn write_status(study: &Study, status: &StudyStatus, context: &Context) ->
     });
     let params = PatchParams::apply(FIELD_MANAGER).force();
     let api = context.api::<Study>(&study.namespace().unwrap_or_default());
-    call(api.patch_status(&study.name_any(), &params, &Patch::Apply(patch))).await?;
+    let written = call(api.patch_status(&study.name_any(), &params, &Patch::Apply(patch))).await?;
+    context.wrote(&written);
     Ok(())
 }
 

@@ -17,7 +17,7 @@ use kube::api::{
 use kube::{Resource, ResourceExt};
 use serde_json::{Value, json};
 
-use super::context::Context;
+use super::context::{Context, STALE};
 use super::error::{Error, call, found};
 use super::events::{Note, publish};
 use super::follow::{Followed, Reports};
@@ -30,6 +30,9 @@ use decide::{Action, Decision, JobSeen, Seen, job_end};
 pub async fn reconcile(trial: Arc<Trial>, context: Arc<Context>) -> Result<Option<Duration>, Error> {
     if trial.metadata.deletion_timestamp.is_some() {
         return Ok(None);
+    }
+    if context.is_stale(&*trial) {
+        return Ok(Some(STALE));
     }
     let Some((study, valid)) = study_of(&trial, &context) else {
         // Its Study is unknown, going, or invalid: whatever changes that brings the Trial back here.
@@ -251,7 +254,8 @@ async fn write_status(trial: &Trial, status: &TrialStatus, context: &Context) ->
     });
     let params = PatchParams::apply(FIELD_MANAGER).force();
     let api = context.api::<Trial>(&trial.namespace().unwrap_or_default());
-    call(api.patch_status(&trial.name_any(), &params, &Patch::Apply(patch))).await?;
+    let written = call(api.patch_status(&trial.name_any(), &params, &Patch::Apply(patch))).await?;
+    context.wrote(&written);
     Ok(())
 }
 
