@@ -231,7 +231,7 @@ fn a_losing_job_is_deleted_soon_after_the_line_that_lost() {
     let mut study = shell_study(
         "latency",
         "if [ $SWEEP_TRIAL_INDEX -lt 3 ]; then echo '{\"step\": 1, \"score\": 1}' >> $SWEEP_METRICS; exit 0; fi; \
-         sleep 1; date +%s%N; echo '{\"step\": 1, \"score\": 0}' >> $SWEEP_METRICS; sleep 300",
+         sleep 1; date +%s%N; echo \"{\\\"step\\\": 1, \\\"score\\\": -$SWEEP_TRIAL_INDEX}\" >> $SWEEP_METRICS; sleep 300",
     );
     study["spec"]["maxTrials"] = json!(8);
     study["spec"]["parallelism"] = json!(1);

@@ -1,0 +1,50 @@
+# `make demo` and `make test` do all the set-up; see README.md.
+# Debug builds: they are optimised enough for the example, and shared by the demo and the tests.
+.PHONY: demo build test lint crds cluster cluster-down operator
+
+CLUSTER := tests/cluster/cluster.sh
+
+build:
+	cargo build --locked --bins --examples
+
+# The example trainer is found on the PATH, as in its image.
+demo: build
+	rm -rf .sweep/digits
+	PATH="$(CURDIR)/target/debug/examples:$$PATH" target/debug/sweep run examples/digits/study.yaml
+
+# The cluster's components are built before the tests start, so that no test waits for a compiler.
+test: lint build
+	$(CLUSTER) build
+	cargo test --locked
+
+lint:
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+
+# Writes crds/ anew; a test fails when they are not what the code generates.
+crds:
+	SWEEP_UPDATE_CRDS=1 cargo test --locked --test core crds
+
+# A cluster for a person: our CRDs, the images of the examples, two GPUs that are not there.
+cluster: build
+	@$(CLUSTER) up --node >/dev/null
+	@$(CLUSTER) kubectl apply -f crds/ >&2
+	@if $(CLUSTER) kubectl get node localhost >/dev/null 2>&1; then \
+		set -e; images=$$(mktemp -d); trap 'rm -rf "$$images"' EXIT; \
+		$(CLUSTER) image-build --user 65532 localhost/sweep:dev "$$images/sweep.tar" target/debug/sweep:/sweep; \
+		$(CLUSTER) image-build --user 65532 localhost/sweep-digits:dev "$$images/digits.tar" target/debug/examples/digits:/usr/bin/digits; \
+		$(CLUSTER) image up "$$images/sweep.tar" >&2; \
+		$(CLUSTER) image up "$$images/digits.tar" >&2; \
+		$(CLUSTER) kubectl patch node localhost --subresource=status --type=json \
+			-p '[{"op":"add","path":"/status/capacity/nvidia.com~1gpu","value":"2"}]' >&2; \
+	else echo 'no node here (see above): Studies are accepted, their pods stay pending' >&2; fi
+	@echo "# now run 'make operator' in another terminal; without a kubectl: $(CLUSTER) kubectl" >&2
+	@$(CLUSTER) up --node
+
+cluster-down:
+	@$(CLUSTER) down
+
+# The operator beside the cluster of `make cluster`, until Ctrl-C.
+operator: build
+	eval "$$($(CLUSTER) up --node)" && exec target/debug/sweep operator \
+		--sidecar-image localhost/sweep:dev --sidecar-pull-policy Never --listen 127.0.0.1:8080
