@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 use super::{Condition, ObjectiveValue};
 use crate::metrics::Dropped;
 
+// The lint takes columns of the same type for repetitions.
+#[allow(clippy::duplicated_attributes)]
 /// What a Trial shall be: written by the Study controller, all but `desiredState` and `stop` once.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(

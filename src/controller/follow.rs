@@ -257,7 +257,7 @@ impl Log {
             let read = match tokio::time::timeout(SILENCE, read_some(&mut stream, &mut chunk)).await {
                 // Opened anew: what comes again is recognised.
                 Err(_) => return Ok(()),
-                Ok(read) => read.map_err(|error| kube::Error::ReadEvents(error))?,
+                Ok(read) => read.map_err(kube::Error::ReadEvents)?,
             };
             if read == 0 {
                 return Ok(());

@@ -248,7 +248,7 @@ impl Seen<'_> {
 
     fn note_series(&self, status: &mut TrialStatus, series: &Series) {
         (status.objectives, status.observations) = observed(&self.study.core, series);
-        status.dropped = Some(self.reports.dropped.clone()).filter(|dropped| !dropped.is_zero());
+        status.dropped = Some(self.reports.dropped).filter(|dropped| !dropped.is_zero());
     }
 
     /// Records a run; its Job is created once that is written.
