@@ -122,7 +122,9 @@ impl View<'_> {
         decision.look_again = deadline;
         decision.stops = self.pruned();
         let proposed = self.propose(&mut decision);
-        if let Some(reason) = self.worked_off(&proposed, best) {
+        if decision.proposals.is_empty()
+            && let Some(reason) = self.worked_off(&proposed, best)
+        {
             decision.look_again = None;
             return self.end(decision, reason);
         }
@@ -170,7 +172,7 @@ impl View<'_> {
         None
     }
 
-    /// Ends that come when nothing is left to do.
+    /// Ends that come when nothing is left to do and nothing was proposed.
     fn worked_off(&self, proposed: &Proposed, best: Option<Best>) -> Option<EndReason> {
         if self.active() > 0 {
             return None;
@@ -178,7 +180,7 @@ impl View<'_> {
         match proposed {
             Proposed::NoTrialsLeft => Some(with_result(EndReason::MaxTrialsReached, best)),
             Proposed::Exhausted => Some(with_result(EndReason::SearchSpaceExhausted, best)),
-            Proposed::Some | Proposed::HeldBack => None,
+            Proposed::HeldBack => None,
         }
     }
 
@@ -233,7 +235,7 @@ impl View<'_> {
                 return Proposed::Exhausted;
             };
             let Some((assignments, sampler, version)) = self.next(&known, index) else {
-                return if decision.proposals.is_empty() { Proposed::Exhausted } else { Proposed::Some };
+                return Proposed::Exhausted;
             };
             let bracket = self.study.pruner.as_ref().and_then(|pruner| pruner.bracket(index));
             known.push(Trial {
@@ -336,9 +338,8 @@ impl View<'_> {
     }
 }
 
+/// Why no further trial is proposed.
 enum Proposed {
-    /// Trials are proposed; the space is exhausted after them.
-    Some,
     HeldBack,
     NoTrialsLeft,
     Exhausted,
