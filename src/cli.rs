@@ -1,4 +1,4 @@
-//! The command line. Exit codes: 0 done, 1 the work failed, 2 the input is wrong.
+//! The command line. Exit codes: 0 done, 1 the work failed, 2 the input is wrong, 130 interrupted.
 
 use std::io::{IsTerminal, Read};
 use std::net::SocketAddr;
@@ -12,6 +12,7 @@ use tracing_subscriber::EnvFilter;
 use crate::api::{self, Study};
 use crate::build::SidecarSettings;
 use crate::controller;
+use crate::local;
 use crate::sidecar;
 use crate::validate::{Problem, ValidStudy, validate};
 
@@ -32,6 +33,11 @@ enum Command {
     },
     /// Prints the CustomResourceDefinitions of Study and Trial.
     Crd,
+    /// Runs the whole sweep as processes of this machine; started again, it goes on.
+    Run(local::RunArgs),
+    /// The parent of one trainer.
+    #[command(hide = true)]
+    Supervise(local::SuperviseArgs),
     /// Runs the controllers, in a cluster or with the current kubeconfig.
     Operator(OperatorArgs),
     /// Runs beside a trainer: follows its metrics file and prints what it finds for the operator.
@@ -88,6 +94,8 @@ pub fn main() -> ExitCode {
             }
             Err(error) => failed(&error.to_string()),
         },
+        Command::Run(args) => local::run(&args),
+        Command::Supervise(args) => local::supervise(&args),
         Command::Operator(args) => operator(args),
         Command::Sidecar(args) => match sidecar::run(args) {
             Ok(()) => ExitCode::SUCCESS,

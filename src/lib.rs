@@ -7,7 +7,7 @@
 //! - [`api`]: the wire types Study and Trial, and their CRDs.
 //! - [`validate`]: from a spec to a valid study, or to every problem with its field path.
 //! - [`build`]: from a Trial to its Job, as pure functions.
-//! - `controller`: the Kubernetes shell, `local`: the process shell, `sidecar`: what runs beside the trainer.
+//! - `controller`: the Kubernetes shell, [`local`]: the process shell, `sidecar`: what runs beside the trainer.
 //! - [`cli`]: the command line.
 
 pub mod api;
@@ -15,6 +15,7 @@ pub mod build;
 pub mod cli;
 pub mod controller;
 pub mod core;
+pub mod local;
 pub mod metrics;
 pub mod sidecar;
 pub mod validate;

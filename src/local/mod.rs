@@ -1,0 +1,208 @@
+//! The process shell: a whole sweep as processes of this machine, behind `sweep run`.
+//!
+//! [`run`] prepares, `sweep` is the loop around [`crate::core::decide`], [`supervise`](supervise()) is the parent of
+//! every trainer. The folder of a run ([`state`]) is all that is remembered: a run that was killed goes on from it.
+
+mod expand;
+mod gpus;
+mod outcome;
+mod process;
+mod screen;
+mod state;
+mod supervise;
+mod sweep;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+pub use supervise::{SuperviseArgs, supervise};
+
+use self::gpus::Gpus;
+use self::process::Launch;
+use self::screen::Screen;
+use self::state::Folder;
+use self::sweep::{End, Error, Sweep};
+use crate::api::Study;
+use crate::cli;
+use crate::validate::{Problem, ValidStudy};
+
+/// Arguments of `sweep run`.
+#[derive(clap::Args)]
+pub struct RunArgs {
+    /// The Study's YAML file; `-` reads standard input.
+    file: PathBuf,
+    /// The folder of the run; started again with the same one, it goes on. [default: .sweep/NAME]
+    #[arg(long)]
+    dir: Option<PathBuf>,
+    /// GPUs to hand out through CUDA_VISIBLE_DEVICES, such as 0,1,2,3.
+    #[arg(long, value_delimiter = ',')]
+    gpus: Option<Vec<String>>,
+    /// What is printed at the end.
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    output: Output,
+    /// Run this instead of the template's command and args; $(name) is expanded as there.
+    #[arg(last = true)]
+    command: Vec<String>,
+}
+
+/// What is printed at the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Output {
+    /// Tables.
+    Text,
+    /// The Study with its status.
+    Json,
+}
+
+/// Exit code of a run that was interrupted: 128 + SIGINT.
+const INTERRUPTED: u8 = 130;
+
+/// Runs a sweep to its end. Exit codes: 0 complete, 1 the study failed, 2 bad input, 130 interrupted.
+pub fn run(args: &RunArgs) -> ExitCode {
+    let (study, valid, launch, gpus) = match input(args) {
+        Ok(input) => input,
+        Err(problems) => return refused(&args.file, &problems),
+    };
+    match carry_out(args, study, valid, launch, gpus) {
+        Ok((end, study)) => report(args, end, &study),
+        Err(Error::AnotherStudy { folder, problems }) => {
+            let code = refused(&args.file, &problems);
+            eprintln!("use another --dir for this Study, or remove {}", folder.display());
+            code
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(1)
+        }
+    }
+}
+
+type Input = (Study, ValidStudy, Launch, Option<Gpus>);
+
+/// Everything that can be wrong with the input, before anything is touched.
+fn input(args: &RunArgs) -> Result<Input, Vec<Problem>> {
+    let (study, valid) = cli::load(&args.file)?;
+    let mut problems = Vec::new();
+    let user = |name: &str| std::env::var(name).ok();
+    let launch = Launch::new(&study, &valid.template, &args.command, user).map_err(|more| problems.extend(more));
+    let gpus = args.gpus.as_deref().map(Gpus::new).transpose();
+    let gpus = gpus.map_err(|message| problems.push(Problem { path: "--gpus".to_owned(), message }));
+    if let (Some(gpu), Ok(Some(gpus))) = (&study.spec.gpu, &gpus)
+        && gpu.count as usize > gpus.count()
+    {
+        problems.push(Problem {
+            path: "spec.gpu.count".to_owned(),
+            message: format!("is {}, but --gpus lists only {}: no trial could ever start", gpu.count, gpus.count()),
+        });
+    }
+    match (launch, gpus) {
+        (Ok(launch), Ok(gpus)) if problems.is_empty() => Ok((study, valid, launch, gpus)),
+        _ => Err(problems),
+    }
+}
+
+fn refused(file: &Path, problems: &[Problem]) -> ExitCode {
+    cli::print_problems(file, problems);
+    ExitCode::from(2)
+}
+
+fn carry_out(
+    args: &RunArgs,
+    study: Study,
+    valid: ValidStudy,
+    launch: Launch,
+    gpus: Option<Gpus>,
+) -> Result<(End, Sweep), Error> {
+    let root = args.dir.clone().unwrap_or_else(|| Path::new(".sweep").join(&valid.core.name));
+    let folder = Folder::open(&root)?;
+    let screen = Screen::new();
+    for note in notes(&valid, &launch, gpus.as_ref(), !args.command.is_empty()) {
+        screen.line(&note);
+    }
+    folder.wait_for_trainers()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
+    runtime.block_on(async {
+        let mut sweep = Sweep::load(study, valid, launch, gpus, folder, screen)?;
+        let end = sweep.run().await?;
+        Ok((end, sweep))
+    })
+}
+
+/// What differs from a run in a cluster, so that nobody is surprised.
+fn notes(valid: &ValidStudy, launch: &Launch, gpus: Option<&Gpus>, overridden: bool) -> Vec<String> {
+    let mut notes = Vec::new();
+    if !launch.unresolved.is_empty() {
+        notes.push(format!(
+            "warning: only a cluster can resolve the template's {}: unset here, unless you export what is needed",
+            launch.unresolved.join(", ")
+        ));
+    }
+    match (&valid.template.gpu, gpus) {
+        (Some(_), None) => {
+            notes.push("note: spec.gpu is ignored, every trial sees all GPUs: --gpus 0,1,… hands them out".to_owned())
+        }
+        (None, Some(_)) => {
+            notes.push("note: --gpus is ignored: spec.gpu does not say how many GPUs a trial needs".to_owned());
+        }
+        _ => {}
+    }
+    if !overridden && valid.template.trainer()["workingDir"].is_string() {
+        notes.push("note: the template's workingDir is ignored: trials start in the current folder".to_owned());
+    }
+    notes
+}
+
+fn report(args: &RunArgs, end: End, sweep: &Sweep) -> ExitCode {
+    if args.output == Output::Json {
+        match serde_json::to_string_pretty(sweep.study()) {
+            Ok(json) => println!("{json}"),
+            Err(error) => {
+                eprintln!("error: {error}");
+                return ExitCode::from(1);
+            }
+        }
+    }
+    let show = |text: String| match args.output {
+        Output::Text => println!("{text}"),
+        Output::Json => eprintln!("{text}"),
+    };
+    match end {
+        End::Complete(message) => {
+            show(sweep.summary(args.output == Output::Json));
+            show(format!("complete: {message}"));
+            ExitCode::SUCCESS
+        }
+        End::Failed(message) => {
+            show(sweep.summary(args.output == Output::Json));
+            eprintln!("error: the study failed: {message}");
+            ExitCode::from(1)
+        }
+        End::HeldBack(message) => {
+            eprintln!("nothing starts: {message}");
+            ExitCode::SUCCESS
+        }
+        End::Interrupted(message) => {
+            eprintln!("interrupted: {message}; go on with\n  {}", screen::quoted(&resume_command(args)));
+            ExitCode::from(INTERRUPTED)
+        }
+    }
+}
+
+/// The command line that goes on with this run.
+fn resume_command(args: &RunArgs) -> Vec<String> {
+    let mut words = vec!["sweep".to_owned(), "run".to_owned(), args.file.display().to_string()];
+    if let Some(dir) = &args.dir {
+        words.extend(["--dir".to_owned(), dir.display().to_string()]);
+    }
+    if let Some(gpus) = &args.gpus {
+        words.extend(["--gpus".to_owned(), gpus.join(",")]);
+    }
+    if args.output == Output::Json {
+        words.extend(["--output", "json"].map(str::to_owned));
+    }
+    if !args.command.is_empty() {
+        words.push("--".to_owned());
+        words.extend(args.command.iter().cloned());
+    }
+    words
+}

@@ -1,0 +1,268 @@
+//! How a trial has ended: from its trainer's exit and what was observed, as pure functions.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use crate::api::{PRUNED, StopRecord};
+use crate::build::Source;
+use crate::core::{Objective, Phase, Series};
+use crate::metrics::Dropped;
+
+/// How a trial ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// Succeeded, Pruned, Failed or Stopped.
+    pub phase: Phase,
+    /// The reason of the condition `Finished`.
+    pub reason: String,
+    /// For a person.
+    pub message: String,
+}
+
+/// How a trainer's process ended, as its supervisor saw it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// An exit code; 128 + signal where it was killed.
+    Code(i32),
+    /// The supervisor itself was killed by this signal.
+    SupervisorKilled(i32),
+}
+
+/// What was looked at for the objective's metric.
+#[derive(Clone, Copy, Debug)]
+pub struct Evidence<'a> {
+    /// Where the metric was looked for.
+    pub source: Source,
+    /// The file that was read.
+    pub path: &'a Path,
+    /// What it holds, or its beginning; None where it does not exist.
+    pub content: Option<&'a str>,
+    /// What the trainer printed, or the end of it.
+    pub log: &'a str,
+    /// What the parser dropped.
+    pub dropped: Dropped,
+}
+
+/// How many lines of a log a Trial's status keeps.
+const TAIL_LINES: usize = 20;
+/// How many characters of a log a Trial's status keeps.
+const TAIL_CHARACTERS: usize = 4096;
+/// How many names a message lists.
+const NAMES: usize = 8;
+
+/// How a trial that was told to stop ends, whatever its trainer's exit was.
+pub fn stopped(stop: Option<&StopRecord>) -> Outcome {
+    let reason = stop.map_or("Stopped", |stop| stop.reason.as_str()).to_owned();
+    let phase = if reason == PRUNED { Phase::Pruned } else { Phase::Stopped };
+    Outcome { phase, reason, message: stop.map(|stop| stop.message.clone()).unwrap_or_default() }
+}
+
+/// How a trial that ran to its end ended.
+pub fn outcome(exit: Exit, objective: &Objective, series: &Series, evidence: &Evidence) -> Outcome {
+    let failed = |reason: &str, message: String| Outcome { phase: Phase::Failed, reason: reason.to_owned(), message };
+    let last_line = evidence.log.lines().map(str::trim).rfind(|line| !line.is_empty());
+    let with_last_line = |message: String| match last_line {
+        Some(line) => format!("{message}: {}", clipped(line, 512)),
+        None => message,
+    };
+    match exit {
+        Exit::Code(0) => match series.value(objective.value, objective.direction) {
+            Some((step, value)) => Outcome {
+                phase: Phase::Succeeded,
+                reason: "Succeeded".to_owned(),
+                message: format!("{} {value} (step {step})", objective.metric),
+            },
+            None => failed("MetricsMissing", format!("MetricsMissing: {}", missing(&objective.metric, evidence))),
+        },
+        Exit::Code(code) => failed("TrainerFailed", with_last_line(exit_text(code))),
+        Exit::SupervisorKilled(signal) => {
+            failed("TrainerFailed", format!("its supervisor was {}", killed_text(signal)))
+        }
+    }
+}
+
+fn exit_text(code: i32) -> String {
+    match signal_name(code - 128) {
+        Some(_) => killed_text(code - 128),
+        None => format!("exit code {code}"),
+    }
+}
+
+fn killed_text(signal: i32) -> String {
+    let name = signal_name(signal).map(|name| format!(" ({name})")).unwrap_or_default();
+    let hint = if signal == 9 { ", out of memory?" } else { "" };
+    format!("killed by signal {signal}{name}{hint}")
+}
+
+/// The signals that end a trainer: their numbers are the same on every platform.
+fn signal_name(signal: i32) -> Option<&'static str> {
+    let names = [
+        (1, "SIGHUP"),
+        (2, "SIGINT"),
+        (3, "SIGQUIT"),
+        (4, "SIGILL"),
+        (6, "SIGABRT"),
+        (8, "SIGFPE"),
+        (9, "SIGKILL"),
+        (11, "SIGSEGV"),
+        (13, "SIGPIPE"),
+        (14, "SIGALRM"),
+        (15, "SIGTERM"),
+    ];
+    names.into_iter().find(|(number, _)| *number == signal).map(|(_, name)| name)
+}
+
+/// What was looked for, where, and what stood there instead.
+fn missing(metric: &str, evidence: &Evidence) -> String {
+    let printed = numbers(evidence.log);
+    let (place, names) = match (evidence.source, evidence.content) {
+        (Source::File, None) => (
+            format!("the trainer did not write the file $SWEEP_METRICS ({})", evidence.path.display()),
+            BTreeSet::new(),
+        ),
+        (Source::File, Some(content)) => {
+            (format!("nothing in $SWEEP_METRICS ({}) is a value of it", evidence.path.display()), numbers(content))
+        }
+        (Source::Stdout, _) => {
+            (format!("nothing in the trainer's output ({}) is a value of it", evidence.path.display()), printed.clone())
+        }
+    };
+    let mut message = format!("the trainer ended well, but reported no {metric:?}: {place}");
+    let others: Vec<&str> = names.iter().filter(|name| *name != metric).map(String::as_str).collect();
+    if !others.is_empty() {
+        let more = if others.len() > NAMES { ", …" } else { "" };
+        message += &format!("; other numbers there: {}{more}", others[..others.len().min(NAMES)].join(", "));
+    }
+    if !evidence.dropped.is_zero() {
+        message += &format!("; dropped: {}", evidence.dropped);
+    }
+    if evidence.source == Source::File && printed.contains(metric) {
+        message += "; it stands in the trainer's output: did you mean `metrics: {stdout: {}}`?";
+    }
+    message
+}
+
+/// The names of what looks like a number with a name: keys of JSON objects, `name=1` and `name: 1`.
+fn numbers(text: &str) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for line in text.lines() {
+        if let Ok(serde_json::Value::Object(object)) = serde_json::from_str(line) {
+            names.extend(object.into_iter().filter(|(_, value)| value.is_number()).map(|(name, _)| name));
+            continue;
+        }
+        let between = |c: char| c.is_whitespace() || matches!(c, ',' | ';' | '|' | '{' | '}' | '(' | ')' | '[' | ']');
+        let quotes = ['\'', '"'];
+        let mut name_before = None;
+        for word in line.split(between).filter(|word| !word.is_empty()) {
+            let pair = word.split_once(['=', ':']).filter(|(_, value)| !value.is_empty());
+            let (name, value) = match (pair, name_before) {
+                (Some(pair), _) => pair,
+                (None, Some(name)) => (name, word),
+                (None, None) => ("", ""),
+            };
+            let name = name.trim_matches(quotes);
+            if value.parse::<f64>().is_ok() && name.starts_with(|c: char| c.is_alphabetic() || c == '_') {
+                names.insert(name.to_owned());
+            }
+            name_before = word.strip_suffix([':', '=']);
+        }
+    }
+    names.retain(|name| !matches!(name.as_str(), "step" | "epoch" | "iteration" | "global_step" | "iter"));
+    names
+}
+
+/// The last lines of a log, bounded. What a progress bar has overwritten is left out.
+pub fn tail(log: &str) -> Option<String> {
+    let shown = |line: &str| line.trim_end().rsplit('\r').next().unwrap_or_default().to_owned();
+    let lines: Vec<String> = log.lines().map(shown).filter(|line| !line.is_empty()).collect();
+    let text = lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n");
+    let surplus = text.chars().count().saturating_sub(TAIL_CHARACTERS);
+    let text: String = text.chars().skip(surplus).collect();
+    (!text.is_empty()).then_some(text)
+}
+
+/// At most `length` characters.
+pub fn clipped(text: &str, length: usize) -> String {
+    if text.chars().count() <= length {
+        return text.to_owned();
+    }
+    text.chars().take(length.saturating_sub(1)).chain(['…']).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::{Direction, ValueOf};
+
+    fn objective() -> Objective {
+        Objective { metric: "accuracy".to_owned(), direction: Direction::Maximize, value: ValueOf::Last }
+    }
+
+    fn evidence<'a>(source: Source, content: Option<&'a str>, log: &'a str) -> Evidence<'a> {
+        Evidence { source, path: Path::new("m.jsonl"), content, log, dropped: Dropped::default() }
+    }
+
+    #[test]
+    fn a_trial_ends_by_its_exit_and_its_observations() {
+        let none = Series::default();
+        let mut some = Series::default();
+        some.push(3, 0.5, Direction::Maximize, &[]);
+        let log = "epoch 3\nValueError: lr is negative\n\n";
+        let cases = [
+            (Exit::Code(0), &some, Phase::Succeeded, "accuracy 0.5 (step 3)"),
+            (Exit::Code(1), &some, Phase::Failed, "exit code 1: ValueError: lr is negative"),
+            (Exit::Code(127), &none, Phase::Failed, "exit code 127: ValueError: lr is negative"),
+            (Exit::Code(139), &some, Phase::Failed, "killed by signal 11 (SIGSEGV): ValueError: lr is negative"),
+            (
+                Exit::Code(137),
+                &none,
+                Phase::Failed,
+                "killed by signal 9 (SIGKILL), out of memory?: ValueError: lr is negative",
+            ),
+            (Exit::Code(255), &none, Phase::Failed, "exit code 255: ValueError: lr is negative"),
+            (Exit::SupervisorKilled(6), &some, Phase::Failed, "its supervisor was killed by signal 6 (SIGABRT)"),
+        ];
+        for (exit, series, phase, message) in cases {
+            let outcome = outcome(exit, &objective(), series, &evidence(Source::File, None, log));
+            assert_eq!((outcome.phase, outcome.message.as_str()), (phase, message), "{exit:?}");
+        }
+    }
+
+    #[test]
+    fn a_missing_metric_is_told_with_where_it_was_looked_for_and_what_stood_there() {
+        let dropped = Dropped { non_finite: 2, ..Dropped::default() };
+        let file = |content, log| evidence(Source::File, content, log);
+        let cases = [
+            (file(None, ""), "reported no \"accuracy\": the trainer did not write the file $SWEEP_METRICS (m.jsonl)"),
+            (
+                file(Some("{\"step\": 1, \"loss\": 0.5, \"name\": \"x\"}\n{\"acc\": 1}"), ""),
+                "nothing in $SWEEP_METRICS (m.jsonl) is a value of it; other numbers there: acc, loss",
+            ),
+            (
+                file(Some(""), "epoch 3: accuracy=0.91"),
+                "it stands in the trainer's output: did you mean `metrics: {stdout: {}}`?",
+            ),
+            (
+                evidence(Source::Stdout, None, "epoch 3: acc=0.91 loss: 0.2, done: yes {'lr': 1e-3}"),
+                "nothing in the trainer's output (m.jsonl) is a value of it; other numbers there: acc, loss, lr",
+            ),
+            (Evidence { dropped, ..file(Some(""), "") }, "; dropped: 2 non-finite values"),
+        ];
+        for (evidence, says) in cases {
+            let outcome = outcome(Exit::Code(0), &objective(), &Series::default(), &evidence);
+            assert_eq!((outcome.phase, outcome.reason.as_str()), (Phase::Failed, "MetricsMissing"));
+            assert!(outcome.message.starts_with("MetricsMissing: the trainer ended well"), "{}", outcome.message);
+            assert!(outcome.message.contains(says), "{}", outcome.message);
+        }
+    }
+
+    #[test]
+    fn the_tail_of_a_log_is_its_last_lines_as_a_terminal_shows_them() {
+        assert_eq!(tail("\n\n"), None);
+        assert_eq!(tail("a\n 10%\r 50%\r100%\r\nb\n").unwrap(), "a\n100%\nb");
+        let long: String = (0..30).map(|i| format!("line {i}\n")).collect();
+        let kept = tail(&long).unwrap();
+        assert!(kept.starts_with("line 10\n") && kept.ends_with("line 29"), "{kept}");
+        assert_eq!(tail(&"é".repeat(5000)).unwrap().chars().count(), 4096);
+    }
+}

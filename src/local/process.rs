@@ -1,0 +1,341 @@
+//! A trial as a process: what is started, and what is known of it while it runs.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Instant;
+
+use serde_json::Value;
+use tokio::process::{ChildStdin, Command};
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::expand::expand;
+use super::outcome::Exit;
+use super::state::Folder;
+use crate::api::Study;
+use crate::build::{Source, Template};
+use crate::core::{self, Series};
+use crate::metrics::{Dropped, FileFollower, FollowedLine, Parser};
+use crate::validate::{Problem, Problems};
+
+/// How much of a log's end, and of a metrics file's beginning, is looked at when a trial has ended.
+const EXCERPT: u64 = 64 * 1024;
+
+/// What every trial starts: the command line and the template's own variables, nothing expanded yet.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Launch {
+    command: Vec<String>,
+    environment: Vec<(String, String)>,
+    /// Variables that only a cluster could resolve and the user's environment does not hold.
+    pub unresolved: Vec<String>,
+}
+
+impl Launch {
+    /// What the trainer's container starts, or `instead` of its command and arguments.
+    ///
+    /// # Errors
+    /// There is nothing to start.
+    pub fn new(
+        study: &Study,
+        template: &Template,
+        instead: &[String],
+        user: impl Fn(&str) -> Option<String>,
+    ) -> Result<Launch, Vec<Problem>> {
+        let mut problems = Problems::default();
+        let trainer = template.trainer();
+        let containers = &study.spec.job_template["spec"]["template"]["spec"]["containers"];
+        let position = containers.as_array().and_then(|all| all.iter().position(|container| container == trainer));
+        let path = format!("spec.jobTemplate.spec.template.spec.containers[{}]", position.unwrap_or(0));
+        let command = if instead.is_empty() {
+            let mut command = strings(&trainer["command"], &format!("{path}.command"), &mut problems);
+            if command.is_empty() {
+                problems.add(
+                    format!("{path}.command"),
+                    "is needed for a local run: the image's own entrypoint is not known here. Add it, or give one after `--`",
+                );
+            }
+            command.extend(strings(&trainer["args"], &format!("{path}.args"), &mut problems));
+            command
+        } else {
+            instead.to_vec()
+        };
+        let (mut environment, mut unresolved) = (Vec::new(), Vec::new());
+        for (i, variable) in trainer["env"].as_array().into_iter().flatten().enumerate() {
+            let Some(name) = variable["name"].as_str().filter(|name| !name.is_empty() && !name.contains(['=', '\0']))
+            else {
+                problems.add(format!("{path}.env[{i}].name"), "a variable needs a name");
+                continue;
+            };
+            if variable["valueFrom"].is_null() {
+                environment.push((name.to_owned(), variable["value"].as_str().unwrap_or_default().to_owned()));
+            } else if let Some(value) = user(name) {
+                // As a value that is looked up, it is not expanded.
+                environment.push((name.to_owned(), value.replace('$', "$$")));
+            } else {
+                unresolved.push(name.to_owned());
+            }
+        }
+        let sources = trainer["envFrom"].as_array().into_iter().flatten();
+        let kinds = [("configMapRef", "ConfigMap"), ("secretRef", "Secret")];
+        unresolved.extend(sources.flat_map(|source| {
+            kinds
+                .into_iter()
+                .filter_map(|(key, kind)| Some(format!("all of the {kind} {}", source[key]["name"].as_str()?)))
+        }));
+        let problems = problems.into_vec();
+        if problems.is_empty() { Ok(Launch { command, environment, unresolved }) } else { Err(problems) }
+    }
+
+    /// The command line and the environment of a trial. `ours` stands first, so that the template's may refer to it.
+    pub fn prepare(&self, ours: &[(String, String)]) -> (Vec<String>, BTreeMap<String, String>) {
+        let mut environment: BTreeMap<String, String> = ours.iter().cloned().collect();
+        for (name, value) in &self.environment {
+            let value = expand(value, |name| environment.get(name).map(String::as_str));
+            environment.insert(name.clone(), value);
+        }
+        let variable = |name: &str| environment.get(name).map(String::as_str);
+        let command = self.command.iter().map(|argument| expand(argument, variable)).collect();
+        (command, environment)
+    }
+}
+
+fn strings(list: &Value, path: &str, problems: &mut Problems) -> Vec<String> {
+    let mut texts = Vec::new();
+    for (i, item) in list.as_array().into_iter().flatten().enumerate() {
+        match item.as_str() {
+            Some(text) => texts.push(text.to_owned()),
+            None => problems.add(format!("{path}[{i}]"), format!("{item} is not a string: put it in quotes")),
+        }
+    }
+    texts
+}
+
+/// Where a run of a trial reads and writes.
+#[derive(Clone, Debug)]
+pub struct Run<'a> {
+    /// The folder of the sweep.
+    pub folder: &'a Folder,
+    /// The trial's index.
+    pub index: u32,
+    /// The trial's name.
+    pub trial: &'a str,
+    /// The run's number.
+    pub number: u32,
+    /// The command line.
+    pub command: &'a [String],
+    /// The variables on top of the user's environment.
+    pub environment: &'a BTreeMap<String, String>,
+    /// Where metrics are found.
+    pub source: Source,
+}
+
+/// A trainer that has ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// Its trial.
+    pub index: u32,
+    /// How.
+    pub exit: Exit,
+}
+
+/// A trainer that runs.
+#[derive(Debug)]
+pub struct Running {
+    /// While this is held, the supervisor lets the trainer run.
+    hold: Option<ChildStdin>,
+    /// What was observed in this run.
+    pub series: Series,
+    /// Its GPUs.
+    pub gpus: Vec<String>,
+    /// When it was started.
+    pub started: Instant,
+    source: Source,
+    metrics: PathBuf,
+    log: PathBuf,
+    /// Where this run begins in the log.
+    log_start: u64,
+    follower: FileFollower,
+    /// Lines of earlier runs that were too long.
+    earlier_too_long: u64,
+    parser: Parser,
+}
+
+impl Running {
+    /// Starts the trainer, under a supervisor. Its end is sent to `ended`.
+    ///
+    /// # Errors
+    /// The log cannot be written, or the supervisor not be started.
+    pub fn start(
+        run: &Run,
+        study: &core::Study,
+        gpus: Vec<String>,
+        ended: UnboundedSender<Ended>,
+    ) -> io::Result<Running> {
+        let (metrics, log) = (run.folder.metrics(run.trial, run.number), run.folder.log(run.trial));
+        match fs::remove_file(&metrics) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let output = log_with_header(&log, run)?;
+        let log_start = output.metadata()?.len();
+        let mut follower = FileFollower::new(if run.source == Source::File { &metrics } else { &log });
+        if run.source == Source::Stdout {
+            // What stands in the log now is of earlier runs.
+            follower.poll()?;
+            while follower.more_waiting() {
+                follower.poll()?;
+            }
+        }
+        let mut child = supervisor(run)
+            .envs(run.environment)
+            .stdin(Stdio::piped())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .process_group(0)
+            .spawn()?;
+        let hold = child.stdin.take();
+        let index = run.index;
+        tokio::spawn(async move {
+            let exit = child.wait().await.map_or(Exit::Code(1), exit);
+            // Nobody listens any more: then nobody needs to know.
+            let _ = ended.send(Ended { index, exit });
+        });
+        Ok(Running {
+            hold,
+            series: Series::default(),
+            gpus,
+            started: Instant::now(),
+            source: run.source,
+            metrics,
+            log,
+            log_start,
+            earlier_too_long: follower.too_long(),
+            follower,
+            parser: Parser::new([study.objective.metric.clone()]),
+        })
+    }
+
+    /// Tells the supervisor to end the trainer.
+    pub fn stop(&mut self) {
+        self.hold = None;
+    }
+
+    /// Reads what was reported since the last call. Returns whether anything was.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn poll(&mut self, study: &core::Study) -> io::Result<bool> {
+        let lines = self.follower.poll()?;
+        Ok(self.take(&lines, study))
+    }
+
+    /// Reads what is left once the trainer has ended.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn finish(&mut self, study: &core::Study) -> io::Result<()> {
+        loop {
+            let lines = self.follower.finish()?;
+            self.take(&lines, study);
+            if !self.follower.more_waiting() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn take(&mut self, lines: &[FollowedLine], study: &core::Study) -> bool {
+        let rungs = study.pruner.as_ref().map(|pruner| pruner.rungs()).unwrap_or_default();
+        let mut taken = false;
+        for report in lines.iter().filter_map(|line| self.parser.line(&line.bytes)) {
+            if let Some(value) = report.values.get(&study.objective.metric) {
+                taken |= self.series.push(report.step, *value, study.objective.direction, &rungs);
+            }
+        }
+        taken
+    }
+
+    /// What was dropped.
+    pub fn dropped(&self) -> Dropped {
+        let too_long = self.follower.too_long() - self.earlier_too_long;
+        Dropped { too_long, ..self.parser.dropped() }
+    }
+
+    /// The file in which the metrics were looked for.
+    pub fn looked_in(&self) -> &Path {
+        if self.source == Source::File { &self.metrics } else { &self.log }
+    }
+
+    /// The beginning of the metrics file. None where it does not exist.
+    pub fn metrics_excerpt(&self) -> Option<String> {
+        excerpt(&self.metrics, |_| 0).ok()
+    }
+
+    /// The end of what this run printed.
+    pub fn log_excerpt(&self) -> String {
+        excerpt(&self.log, |length| self.log_start.max(length.saturating_sub(EXCERPT))).unwrap_or_default()
+    }
+}
+
+fn exit(status: ExitStatus) -> Exit {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => Exit::Code(code),
+        (None, signal) => Exit::SupervisorKilled(signal.unwrap_or(0)),
+    }
+}
+
+fn supervisor(run: &Run) -> Command {
+    // On Linux this is the running binary, even where the file was replaced since.
+    let this = Path::new("/proc/self/exe");
+    let this = if this.exists() { this.to_owned() } else { std::env::current_exe().unwrap_or_else(|_| "sweep".into()) };
+    let mut command = Command::new(this);
+    command.arg0("sweep").args(["supervise", "--lock"]).arg(run.folder.trainers_lock()).arg("--").args(run.command);
+    command
+}
+
+/// Opens the log, behind what earlier runs left there and a line that says what this one is.
+fn log_with_header(path: &Path, run: &Run) -> io::Result<File> {
+    let mut log = OpenOptions::new().read(true).append(true).create(true).open(path)?;
+    let name = super::state::run_name(run.trial, run.number);
+    let now = jiff::Timestamp::now().round(jiff::Unit::Second).unwrap_or_default();
+    let end = log.seek(SeekFrom::End(0))?;
+    let line_end = if end > 0 { "\n" } else { "" };
+    // What was started is one line, whatever it holds: nothing in it shall look like the trainer's output.
+    let command = super::screen::quoted(run.command).replace(['\n', '\r'], " ");
+    writeln!(log, "{line_end}=== {name} started {now}: {}", super::outcome::clipped(&command, 1000))?;
+    Ok(log)
+}
+
+fn excerpt(path: &Path, from: impl Fn(u64) -> u64) -> io::Result<String> {
+    let mut file = File::open(path)?;
+    let from = from(file.metadata()?.len());
+    file.seek(SeekFrom::Start(from))?;
+    let mut bytes = Vec::new();
+    file.take(EXCERPT).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair(name: &str, value: &str) -> (String, String) {
+        (name.to_owned(), value.to_owned())
+    }
+
+    #[test]
+    fn ours_is_literal_and_the_templates_values_refer_to_what_stands_before_them() {
+        let launch = Launch {
+            command: ["python", "--lr=$(lr)", "$(BOTH)", "$(HOME)", "$$(lr)"].map(str::to_owned).to_vec(),
+            environment: vec![pair("BOTH", "$(lr)/$(LATER)"), pair("LATER", "$$x"), pair("AGAIN", "$(BOTH)")],
+            unresolved: Vec::new(),
+        };
+        let (command, environment) = launch.prepare(&[pair("lr", "0.1"), pair("WORD", "$(lr)")]);
+        assert_eq!(command, ["python", "--lr=0.1", "0.1/$(LATER)", "$(HOME)", "$(lr)"]);
+        assert_eq!(environment["WORD"], "$(lr)");
+        assert_eq!(environment["LATER"], "$x");
+        assert_eq!(environment["AGAIN"], "0.1/$(LATER)");
+    }
+}

@@ -1,0 +1,748 @@
+//! The loop of a local run: observe, decide, carry it out.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+use super::gpus::Gpus;
+use super::outcome::{self, Evidence, Outcome, clipped};
+use super::process::{Ended, Launch, Run, Running};
+use super::screen::{self, ROWS, Row, Screen, View};
+use super::state::{Folder, StateError, immutable_differences, run_name};
+use super::supervise::GRACE;
+use crate::api::{self, Condition, DesiredState, StopRecord, Study, StudyStatus, Trial, TrialStatus};
+use crate::build::{Source, environment};
+use crate::core::{self, Decision, Phase, Proposal, State, Stop, decide};
+use crate::validate::{Problem, ValidStudy};
+
+/// How often the metrics of running trials are read.
+const POLL: Duration = Duration::from_millis(75);
+
+/// More processes than this lost, and a trial has failed.
+const MAX_DISRUPTIONS: u32 = 10;
+
+/// How many trials the table at the end shows.
+const TOP: usize = 10;
+
+/// Why a run cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The folder cannot be used.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The folder is of a Study that this one is not an edit of.
+    #[error("{} holds another Study", folder.display())]
+    AnotherStudy {
+        /// The folder.
+        folder: PathBuf,
+        /// The fields that differ.
+        problems: Vec<Problem>,
+    },
+    /// The async runtime or a signal handler cannot be set up.
+    #[error("cannot set up: {0}")]
+    Runtime(io::Error),
+    /// A trainer cannot be started, for a reason that is not the trainer's.
+    #[error("cannot start trial {trial}: {source}")]
+    Start {
+        /// The trial.
+        trial: String,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum End {
+    /// The study is complete.
+    Complete(String),
+    /// The study failed.
+    Failed(String),
+    /// Suspended, or parallelism 0: nothing runs, and nothing shall start.
+    HeldBack(String),
+    /// By a signal.
+    Interrupted(String),
+}
+
+/// A sweep that is run.
+pub struct Sweep {
+    /// As the user wrote it, with the status.
+    study: Study,
+    valid: ValidStudy,
+    launch: Launch,
+    folder: Folder,
+    trials: BTreeMap<u32, Tracked>,
+    gpus: Option<Gpus>,
+    screen: Screen,
+    ended: UnboundedSender<Ended>,
+    exits: UnboundedReceiver<Ended>,
+    last_completion: Option<Timestamp>,
+    best: Option<core::Best>,
+}
+
+/// A Trial, with its process while it has one.
+struct Tracked {
+    trial: Trial,
+    process: Option<Running>,
+}
+
+impl Tracked {
+    fn name(&self) -> &str {
+        self.trial.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    fn phase(&self) -> Phase {
+        self.trial.status.as_ref().map(|status| status.phase).unwrap_or_default()
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.trial.spec.desired_state == DesiredState::Stopped
+    }
+
+    fn status(&mut self) -> &mut TrialStatus {
+        self.trial.status.get_or_insert_default()
+    }
+}
+
+impl Sweep {
+    /// A new sweep, or one that goes on from its folder.
+    ///
+    /// # Errors
+    /// The folder cannot be read, or is of another Study.
+    pub fn load(
+        mut study: Study,
+        valid: ValidStudy,
+        launch: Launch,
+        gpus: Option<Gpus>,
+        folder: Folder,
+        screen: Screen,
+    ) -> Result<Sweep, Error> {
+        // A status in the user's file, such as of `kubectl get -o yaml`, is of another run.
+        study.status = None;
+        if let Some(old) = folder.read_study()? {
+            let problems = immutable_differences(&old, &study);
+            if !problems.is_empty() {
+                return Err(Error::AnotherStudy { folder: folder.root().to_owned(), problems });
+            }
+            study.status = old.status;
+        }
+        let trials = folder.read_trials(&valid.core.name)?;
+        let (ended, exits) = unbounded_channel();
+        let mut sweep = Sweep {
+            study,
+            launch,
+            folder,
+            last_completion: trials.values().filter_map(completion).max(),
+            trials: trials.into_iter().map(|(index, trial)| (index, Tracked { trial, process: None })).collect(),
+            gpus: gpus.filter(|_| valid.template.gpu.is_some()),
+            screen,
+            ended,
+            exits,
+            best: None,
+            valid,
+        };
+        sweep.best = decide(&sweep.valid.core, &sweep.history(), &core::Recorded::default(), now()).best;
+        sweep.recover()?;
+        Ok(sweep)
+    }
+
+    /// Trials that were running have lost their process: their trainers are gone by now.
+    fn recover(&mut self) -> Result<(), Error> {
+        let unfinished = |tracked: &Tracked| !tracked.phase().is_finished();
+        let indices: Vec<u32> = self.trials.iter().filter(|(_, t)| unfinished(t)).map(|(index, _)| *index).collect();
+        let (total, mut lost) = (self.trials.len(), 0);
+        for index in indices {
+            let Some(tracked) = self.trials.get_mut(&index) else { continue };
+            if tracked.is_stopped() {
+                let outcome = outcome::stopped(tracked.trial.spec.stop.as_ref());
+                self.finish(index, outcome)?;
+                continue;
+            }
+            if tracked.phase() != Phase::Running {
+                continue;
+            }
+            lost += 1;
+            let status = tracked.status();
+            status.phase = Phase::Pending;
+            status.message = Some("its process was lost: it is run again".to_owned());
+            status.disruptions += 1;
+            status.objectives.clear();
+            status.observations.clear();
+            if status.disruptions > MAX_DISRUPTIONS {
+                let message = format!("its process was lost {} times", status.disruptions);
+                let reason = "TooManyDisruptions".to_owned();
+                self.finish(index, Outcome { phase: Phase::Failed, reason, message })?;
+            } else {
+                self.folder.write_trial(&tracked.trial)?;
+            }
+        }
+        if total > 0 {
+            let again = if lost > 0 { format!(", {lost} lost their process and run again") } else { String::new() };
+            let finished = self.trials.values().filter(|tracked| tracked.phase().is_finished()).count();
+            let text =
+                format!("going on in {}: {finished} of {total} trials finished{again}", self.folder.root().display());
+            self.screen.line(&text);
+        }
+        Ok(())
+    }
+
+    /// Runs it to its end.
+    ///
+    /// # Errors
+    /// The folder cannot be written, or processes cannot be started. Trainers that run are ended, and are run again
+    /// once the sweep goes on.
+    pub async fn run(&mut self) -> Result<End, Error> {
+        let mut signals = Signals::new().map_err(Error::Runtime)?;
+        let end = self.follow(&mut signals).await;
+        if end.is_err() {
+            self.release().await;
+        }
+        self.screen.close();
+        end
+    }
+
+    async fn follow(&mut self, signals: &mut Signals) -> Result<End, Error> {
+        let mut tick = interval(POLL);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut look_again = None;
+        let mut changed = true;
+        loop {
+            if changed || look_again.is_some_and(|time| now() >= time) {
+                let decision = self.settle()?;
+                if let Some(end) = self.end(&decision) {
+                    return Ok(end);
+                }
+                look_again = decision.look_again;
+            }
+            self.draw();
+            changed = tokio::select! {
+                biased;
+                () = signals.recv() => return self.interrupt(signals).await,
+                Some(ended) = self.exits.recv() => {
+                    self.ended(&ended)?;
+                    true
+                }
+                _ = tick.tick() => self.poll(),
+            };
+        }
+    }
+
+    fn history(&self) -> Vec<core::Trial> {
+        let core = |tracked: &Tracked| {
+            let live = tracked.process.as_ref().map(|process| process.series.clone());
+            api::core_trial(&self.valid.core, &tracked.trial, live, tracked.process.is_some())
+        };
+        self.trials.values().map(core).collect()
+    }
+
+    fn running(&self) -> usize {
+        self.trials.values().filter(|tracked| tracked.process.is_some()).count()
+    }
+
+    /// Decides and carries it out, until the decision asks for nothing more.
+    fn settle(&mut self) -> Result<Decision, Error> {
+        loop {
+            let now = now();
+            let history = self.history();
+            let recorded = api::recorded(self.study.status.as_ref());
+            let decision = decide(&self.valid.core, &history, &recorded, now);
+            self.show_best(&decision);
+            for stop in &decision.stops {
+                self.stop(stop, now)?;
+            }
+            // Before the Trials: an index is used once, even if the next write never happens.
+            self.write_status(&history, &decision, now)?;
+            for proposal in &decision.proposals {
+                self.create(proposal)?;
+            }
+            let started = matches!(decision.state, State::Running) && self.start_waiting()?;
+            if decision.stops.is_empty() && decision.proposals.is_empty() && !started {
+                return Ok(decision);
+            }
+        }
+    }
+
+    /// Whether the decision is the last one.
+    fn end(&self, decision: &Decision) -> Option<End> {
+        let message = decision.message.clone();
+        match decision.state {
+            State::Ended(reason) if reason.is_failure() => Some(End::Failed(message)),
+            State::Ended(_) => Some(End::Complete(message)),
+            // A trial that waits starts unless nothing may start at all.
+            State::Suspended { .. } | State::Running if self.running() == 0 => Some(End::HeldBack(message)),
+            _ => None,
+        }
+    }
+
+    /// Records the stop with its evidence, then ends the trainer.
+    fn stop(&mut self, stop: &Stop, now: Timestamp) -> Result<(), Error> {
+        let Some(tracked) = self.trials.get_mut(&stop.index) else { return Ok(()) };
+        tracked.trial.spec.desired_state = DesiredState::Stopped;
+        tracked.trial.spec.stop = Some(StopRecord {
+            reason: stop.reason.clone(),
+            message: clipped(&stop.message, 1024),
+            step: stop.step,
+            at: MicroTime(now),
+        });
+        if let Some(series) = tracked.process.as_ref().map(|process| process.series.clone()) {
+            let (objectives, observations) = api::observed(&self.valid.core, &series);
+            let status = tracked.status();
+            (status.objectives, status.observations) = (objectives, observations);
+        }
+        self.folder.write_trial(&tracked.trial)?;
+        match &mut tracked.process {
+            Some(process) => {
+                process.stop();
+                Ok(())
+            }
+            None => {
+                let outcome = outcome::stopped(tracked.trial.spec.stop.as_ref());
+                self.finish(stop.index, outcome)
+            }
+        }
+    }
+
+    fn create(&mut self, proposal: &Proposal) -> Result<(), Error> {
+        let mut trial = api::new_trial(&self.valid.core, proposal);
+        trial.metadata.creation_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(seconds(now())));
+        trial.status = Some(TrialStatus::default());
+        self.folder.write_trial(&trial)?;
+        self.trials.insert(proposal.index, Tracked { trial, process: None });
+        Ok(())
+    }
+
+    /// Starts trials that have no process, in index order. Returns whether anything has changed.
+    fn start_waiting(&mut self) -> Result<bool, Error> {
+        let mut changed = false;
+        let waiting =
+            |tracked: &Tracked| tracked.process.is_none() && !tracked.phase().is_finished() && !tracked.is_stopped();
+        let indices: Vec<u32> = self.trials.iter().filter(|(_, t)| waiting(t)).map(|(index, _)| *index).collect();
+        for index in indices {
+            // Lowered since the trial was created: the running ones come first.
+            if self.running() >= self.valid.core.parallelism as usize {
+                break;
+            }
+            let gpus = match (&mut self.gpus, &self.valid.template.gpu) {
+                (Some(gpus), Some(wanted)) => match gpus.take(wanted.count as usize) {
+                    Some(taken) => taken,
+                    None => {
+                        let message = format!(
+                            "not enough free GPUs: a trial needs {} of the {} listed",
+                            wanted.count,
+                            gpus.count()
+                        );
+                        changed |= self.wait(index, message)?;
+                        continue;
+                    }
+                },
+                _ => Vec::new(),
+            };
+            self.start(index, gpus)?;
+            changed = true;
+        }
+        Ok(changed)
+    }
+
+    /// Says why a trial does not start. Returns whether that is new.
+    fn wait(&mut self, index: u32, message: String) -> Result<bool, Error> {
+        let Some(tracked) = self.trials.get_mut(&index) else { return Ok(false) };
+        if tracked.status().message.as_ref() == Some(&message) {
+            return Ok(false);
+        }
+        let text = format!("trial {} waits: {message}", tracked.name());
+        tracked.status().message = Some(message);
+        self.folder.write_trial(&tracked.trial)?;
+        self.screen.event(&text);
+        Ok(true)
+    }
+
+    /// Records the next run of a trial, then starts it.
+    fn start(&mut self, index: u32, gpus: Vec<String>) -> Result<(), Error> {
+        let Some(tracked) = self.trials.get_mut(&index) else { return Ok(()) };
+        let trial = tracked.name().to_owned();
+        let template_hash = self.valid.template.hash();
+        let status = tracked.status();
+        let number = status.run.as_ref().map_or(1, |run| run.number.saturating_add(1));
+        status.run = Some(api::Run {
+            number,
+            job: run_name(&trial, number),
+            job_uid: None,
+            template_hash: Some(template_hash),
+            attempts: 0,
+            pod_uid: None,
+        });
+        status.phase = Phase::Running;
+        status.message = None;
+        status.start_time.get_or_insert_with(|| MicroTime(now()));
+        self.folder.write_trial(&tracked.trial)?;
+
+        let core = &self.valid.core;
+        let assignments = &tracked.trial.spec.assignments;
+        let mut ours = environment(&core.space, &core.name, &trial, index, assignments);
+        let source = self.valid.template.source;
+        if source == Source::File {
+            ours.push(("SWEEP_METRICS".to_owned(), self.folder.metrics(&trial, number).display().to_string()));
+        }
+        let (command, mut environment) = self.launch.prepare(&ours);
+        if !gpus.is_empty() {
+            environment.insert("CUDA_VISIBLE_DEVICES".to_owned(), gpus.join(","));
+        }
+        let run = Run {
+            folder: &self.folder,
+            index,
+            trial: &trial,
+            number,
+            command: &command,
+            environment: &environment,
+            source,
+        };
+        let on = if gpus.is_empty() { String::new() } else { format!(" (GPU {})", gpus.join(",")) };
+        let again = if number > 1 { format!(" again, run {number}") } else { String::new() };
+        let process = Running::start(&run, core, gpus, self.ended.clone());
+        tracked.process = Some(process.map_err(|source| Error::Start { trial: trial.clone(), source })?);
+        let assignments = screen::assignments(assignments);
+        self.screen.event(&format!("trial {trial} started{again}{on}: {assignments}"));
+        Ok(())
+    }
+
+    /// Reads new observations. Returns whether there are any.
+    fn poll(&mut self) -> bool {
+        let mut observed = false;
+        for tracked in self.trials.values_mut() {
+            if let Some(process) = &mut tracked.process {
+                // What cannot be read now is read later, or missed at the end, where it is said.
+                observed |= process.poll(&self.valid.core).unwrap_or(false);
+            }
+        }
+        observed
+    }
+
+    /// A trainer has ended.
+    fn ended(&mut self, ended: &Ended) -> Result<(), Error> {
+        let Some(tracked) = self.trials.get_mut(&ended.index) else { return Ok(()) };
+        let Some(mut process) = tracked.process.take() else { return Ok(()) };
+        let unreadable = process.finish(&self.valid.core).err();
+        let log = process.log_excerpt();
+        let content = process.metrics_excerpt();
+        let evidence = Evidence {
+            source: self.valid.template.source,
+            path: process.looked_in(),
+            content: content.as_deref(),
+            log: &log,
+            dropped: process.dropped(),
+        };
+        let mut outcome = match tracked.is_stopped() {
+            true => outcome::stopped(tracked.trial.spec.stop.as_ref()),
+            false => outcome::outcome(ended.exit, &self.valid.core.objective, &process.series, &evidence),
+        };
+        if let (Some(error), Phase::Failed) = (unreadable, outcome.phase) {
+            outcome.message += &format!("; {} cannot be read: {error}", process.looked_in().display());
+        }
+        let dropped = process.dropped();
+        let status = tracked.trial.status.get_or_insert_default();
+        (status.objectives, status.observations) = api::observed(&self.valid.core, &process.series);
+        status.log_tail = outcome::tail(&log);
+        status.dropped = (!dropped.is_zero()).then_some(dropped);
+        if let Some(gpus) = &mut self.gpus {
+            gpus.give_back(&process.gpus);
+        }
+        self.finish(ended.index, outcome)
+    }
+
+    /// Records how a trial ended.
+    fn finish(&mut self, index: u32, outcome: Outcome) -> Result<(), Error> {
+        let time = self.next_completion();
+        let Some(tracked) = self.trials.get_mut(&index) else { return Ok(()) };
+        let status = tracked.trial.status.get_or_insert_default();
+        let old = std::mem::take(&mut status.conditions);
+        let condition =
+            |type_, reason: &str, message: &str| Condition::next(&old, type_, true, reason, message, None, time);
+        status.conditions = vec![condition("Finished", &outcome.reason, &outcome.message)];
+        if let Some(dropped) = &status.dropped {
+            status.conditions.push(condition("MetricsDropped", "Dropped", &dropped.to_string()));
+        }
+        status.phase = outcome.phase;
+        status.message = Some(clipped(&outcome.message, 1024));
+        status.completion_time = Some(MicroTime(time));
+        self.folder.write_trial(&tracked.trial)?;
+        let text = ending(&tracked.trial, &outcome);
+        match outcome.phase {
+            Phase::Failed => self.screen.line(&text),
+            _ => self.screen.event(&text),
+        }
+        Ok(())
+    }
+
+    /// Strictly increasing, so that what a proposal had seen is told by one time.
+    fn next_completion(&mut self) -> Timestamp {
+        let after = |last: Timestamp| last.checked_add(SignedDuration::from_micros(1)).unwrap_or(last);
+        let time = self.last_completion.map_or_else(now, |last| now().max(after(last)));
+        self.last_completion = Some(time);
+        time
+    }
+
+    fn write_status(&mut self, history: &[core::Trial], decision: &Decision, now: Timestamp) -> Result<(), Error> {
+        let none = StudyStatus::default();
+        let old = self.study.status.as_ref().unwrap_or(&none);
+        let max_duration = self.study.spec.max_duration.as_deref();
+        let generation = self.study.metadata.generation;
+        let status = api::study_status(&self.valid.core, history, decision, old, max_duration, generation, now);
+        self.replace_status(status)
+    }
+
+    fn replace_status(&mut self, status: StudyStatus) -> Result<(), Error> {
+        if self.study.status.as_ref() != Some(&status) {
+            self.study.status = Some(status);
+            self.folder.write_study(&self.study)?;
+        }
+        Ok(())
+    }
+
+    /// Ends the trainers without finishing their trials.
+    async fn interrupt(&mut self, signals: &mut Signals) -> Result<End, Error> {
+        // A trainer that ended before counts.
+        while let Ok(ended) = self.exits.try_recv() {
+            self.ended(&ended)?;
+        }
+        let running: Vec<u32> = self.trials.iter().filter(|(_, t)| t.process.is_some()).map(|(i, _)| *i).collect();
+        self.screen.line(&format!("stopping {} running trials; once more to leave at once", running.len()));
+        let release = self.release();
+        tokio::select! {
+            () = release => {}
+            // Their supervisors end them all the same.
+            () = signals.recv() => {}
+        }
+        for index in &running {
+            let Some(tracked) = self.trials.get_mut(index) else { continue };
+            tracked.process = None;
+            if tracked.is_stopped() {
+                let outcome = outcome::stopped(tracked.trial.spec.stop.as_ref());
+                self.finish(*index, outcome)?;
+                continue;
+            }
+            let status = tracked.status();
+            status.phase = Phase::Pending;
+            status.message = Some("interrupted: it is run again".to_owned());
+            status.objectives.clear();
+            status.observations.clear();
+            self.folder.write_trial(&tracked.trial)?;
+        }
+        let finished = self.trials.values().filter(|tracked| tracked.phase().is_finished()).count();
+        let message = format!("{finished} of {} trials finished", self.valid.core.limits.max_trials);
+        let mut status = self.study.status.clone().unwrap_or_default();
+        let text = format!("interrupted, {message}: `sweep run` goes on");
+        let ready = Condition::next(
+            &status.conditions,
+            "Ready",
+            true,
+            "Interrupted",
+            &text,
+            self.study.metadata.generation,
+            now(),
+        );
+        status.conditions.retain(|condition| condition.type_ != "Ready");
+        status.conditions.insert(0, ready);
+        if let Some(counts) = &mut status.trials {
+            counts.pending += counts.running;
+            counts.running = 0;
+        }
+        self.replace_status(status)?;
+        Ok(End::Interrupted(message))
+    }
+
+    /// Ends all trainers, and waits until they are gone.
+    async fn release(&mut self) {
+        for process in self.trials.values_mut().filter_map(|tracked| tracked.process.as_mut()) {
+            process.stop();
+        }
+        let limit = Instant::now() + 2 * GRACE;
+        while self.running() > 0 {
+            tokio::select! {
+                Some(ended) = self.exits.recv() => {
+                    if let Some(tracked) = self.trials.get_mut(&ended.index) {
+                        tracked.process = None;
+                    }
+                }
+                () = sleep_until(limit) => return,
+            }
+        }
+    }
+
+    fn show_best(&mut self, decision: &Decision) {
+        if decision.best == self.best {
+            return;
+        }
+        self.best = decision.best;
+        if let Some(best) = &self.best {
+            let text = format!(
+                "new best: {} {} of {}",
+                self.valid.core.objective.metric,
+                screen::number(best.value),
+                api::trial_name(&self.valid.core.name, best.index)
+            );
+            self.screen.event(&text);
+        }
+    }
+
+    fn draw(&mut self) {
+        let mut screen = std::mem::take(&mut self.screen);
+        screen.draw(|| self.view());
+        self.screen = screen;
+    }
+
+    fn view(&self) -> View {
+        let count = |phase: Phase| self.trials.values().filter(|tracked| tracked.phase() == phase).count();
+        let counts = [Phase::Running, Phase::Pending, Phase::Succeeded, Phase::Pruned, Phase::Failed, Phase::Stopped]
+            .map(|phase| (count(phase), format!("{phase:?}").to_lowercase()));
+        let counts = counts.into_iter().filter(|(count, _)| *count > 0);
+        let counts = counts.map(|(count, phase)| format!("{count} {phase}")).collect::<Vec<_>>().join(", ");
+        let core = &self.valid.core;
+        let best = self.best.map(|best| {
+            let trial = api::trial_name(&core.name, best.index);
+            format!("best {} {} of {trial}", core.objective.metric, screen::number(best.value))
+        });
+        let finished = self.trials.values().filter(|tracked| tracked.phase().is_finished());
+        // Running ones first of all, then those that finished last; shown by index.
+        let mut shown: Vec<&Tracked> = self.trials.values().collect();
+        shown.sort_by_key(|tracked| {
+            let completed = completion(&tracked.trial);
+            (completed.is_some(), std::cmp::Reverse(completed), tracked.trial.spec.index)
+        });
+        shown.truncate(ROWS);
+        shown.sort_by_key(|tracked| tracked.trial.spec.index);
+        View {
+            study: core.name.clone(),
+            metric: core.objective.metric.clone(),
+            finished: finished.count() as u32,
+            total: core.limits.max_trials,
+            counts,
+            best,
+            rows: shown.into_iter().map(|tracked| self.row(tracked)).collect(),
+        }
+    }
+
+    fn row(&self, tracked: &Tracked) -> Row {
+        let objective = &self.valid.core.objective;
+        let live = tracked.process.as_ref().map(|process| process.series.value(objective.value, objective.direction));
+        let recorded = || {
+            let objectives = &tracked.trial.status.as_ref()?.objectives;
+            objectives.first().map(|objective| (objective.step.unwrap_or_default(), objective.value))
+        };
+        let value = live.unwrap_or_else(recorded);
+        Row {
+            name: tracked.name().to_owned(),
+            phase: tracked.phase(),
+            stopping: tracked.process.is_some() && tracked.is_stopped(),
+            value: value.map(|(_, value)| value),
+            step: value.map(|(step, _)| step),
+            time: match &tracked.process {
+                Some(process) => Some(process.started.elapsed()),
+                None => took(&tracked.trial),
+            },
+            assignments: screen::assignments(&tracked.trial.spec.assignments),
+        }
+    }
+
+    /// The Study with its status.
+    pub fn study(&self) -> &Study {
+        &self.study
+    }
+
+    /// The best trials, the best configuration, and where the files are.
+    pub fn summary(&self, on_stderr: bool) -> String {
+        let core = &self.valid.core;
+        let (metric, direction) = (&core.objective.metric, core.objective.direction);
+        let mut ranked: Vec<&Tracked> = self.trials.values().collect();
+        let key = |tracked: &Tracked| tracked.trial.status.as_ref().and_then(|s| Some(s.objectives.first()?.value));
+        ranked.sort_by(|a, b| {
+            let succeeded = |tracked: &Tracked| tracked.phase() != Phase::Succeeded;
+            let by_value = match (key(a), key(b)) {
+                (Some(x), Some(y)) if core::beats(direction, x, y) => std::cmp::Ordering::Less,
+                (Some(x), Some(y)) if core::beats(direction, y, x) => std::cmp::Ordering::Greater,
+                (x, y) => x.is_none().cmp(&y.is_none()),
+            };
+            // Those that ran to their end compete; the others follow.
+            succeeded(a).cmp(&succeeded(b)).then(by_value).then(a.trial.spec.index.cmp(&b.trial.spec.index))
+        });
+        let rows: Vec<Row> = ranked.iter().take(TOP).map(|tracked| self.row(tracked)).collect();
+        let mut text = screen::trials_table(metric, &rows, on_stderr).trim_fmt();
+        if ranked.len() > TOP {
+            text += &format!("\n … and {} more", ranked.len() - TOP);
+        }
+        text += "\n";
+        if let Some(best) = self.study.status.as_ref().and_then(|status| status.best.as_ref()) {
+            let value = best.objectives.first().map(|objective| format!(": {metric} {}", objective.value));
+            text += &format!("\nbest trial {}{}\n", best.trial, value.unwrap_or_default());
+            for (name, value) in &best.assignments {
+                text += &format!("  {name}: {value}\n");
+            }
+        }
+        text + &format!("\nstudy.yaml, trials, logs and metrics are in {}", self.folder.root().display())
+    }
+}
+
+/// How a trial ended, as a line.
+fn ending(trial: &Trial, outcome: &Outcome) -> String {
+    let name = trial.metadata.name.as_deref().unwrap_or_default();
+    let message = &outcome.message;
+    let time = took(trial).map(|time| format!(" in {}", screen::duration(time))).unwrap_or_default();
+    match outcome.phase {
+        Phase::Succeeded => format!("trial {name} succeeded: {message}{time}"),
+        Phase::Pruned => match trial.spec.stop.as_ref().and_then(|stop| stop.step) {
+            // The message says at which step, too.
+            Some(step) => format!(
+                "trial {name} pruned at step {step}: {}",
+                message.strip_prefix(&format!("at step {step}: ")).unwrap_or(message)
+            ),
+            None => format!("trial {name} pruned: {message}"),
+        },
+        Phase::Stopped => format!("trial {name} stopped: {message}"),
+        _ => format!("trial {name} failed: {message}"),
+    }
+}
+
+fn completion(trial: &Trial) -> Option<Timestamp> {
+    Some(trial.status.as_ref()?.completion_time.as_ref()?.0)
+}
+
+/// How long a finished trial took.
+fn took(trial: &Trial) -> Option<Duration> {
+    let start = trial.status.as_ref()?.start_time.as_ref()?.0;
+    completion(trial)?.duration_since(start).try_into().ok()
+}
+
+/// Now, as exact as a MicroTime keeps it.
+fn now() -> Timestamp {
+    let now = Timestamp::now();
+    Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)
+}
+
+fn seconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
+}
+
+/// The signals that interrupt a run.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Signals> {
+        Ok(Signals { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    async fn recv(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}

@@ -1,0 +1,533 @@
+//! `sweep run` with real processes: tiny shell trainers in folders of their own.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_yaml::Value;
+use tempfile::TempDir;
+
+/// Generous: the machine may be busy with other tests.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A folder with a Study and the state of its run.
+struct Sandbox {
+    folder: TempDir,
+}
+
+/// A Study as text, from what matters to a test.
+struct Spec {
+    /// Lines of `spec` beside the objective, the parameter, the metrics and the template.
+    fields: &'static str,
+    /// `file` or `stdout`.
+    metrics: &'static str,
+    /// A shell script.
+    script: &'static str,
+}
+
+impl Default for Spec {
+    fn default() -> Spec {
+        Spec {
+            fields: "maxTrials: 6\nparallelism: 3\nsampler: {random: {}}",
+            metrics: "file",
+            script: r#"echo "{\"step\": 1, \"score\": $x}" >> "$SWEEP_METRICS""#,
+        }
+    }
+}
+
+impl Spec {
+    fn text(&self) -> String {
+        let indent = |text: &str, by: usize| text.replace('\n', &format!("\n{}", " ".repeat(by)));
+        format!(
+            "apiVersion: sweep-operator.dev/v1alpha1
+kind: Study
+metadata: {{name: t}}
+spec:
+  objectives: [{{metric: score, direction: Maximize}}]
+  parameters:
+    - {{name: x, double: {{min: 0, max: 1}}}}
+  {}
+  metrics: {{{}: {{}}}}
+  jobTemplate:
+    spec:
+      template:
+        spec:
+          containers:
+            - name: trainer
+              image: none
+              command:
+                - sh
+                - -c
+                - |
+                  {}
+",
+            indent(self.fields, 2),
+            self.metrics,
+            indent(self.script, 18)
+        )
+    }
+}
+
+impl Sandbox {
+    fn new(spec: &Spec) -> Sandbox {
+        let sandbox = Sandbox { folder: tempfile::tempdir().unwrap() };
+        sandbox.write(&spec.text());
+        sandbox
+    }
+
+    fn write(&self, study: &str) {
+        fs::write(self.path("study.yaml"), study).unwrap();
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn state(&self) -> PathBuf {
+        self.path(".sweep/t")
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sweep"));
+        command.args(["run", "study.yaml"]).args(arguments).current_dir(self.folder.path());
+        // Every trainer of this sandbox can be told from those of other tests.
+        command.env("SANDBOX", self.folder.path()).stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Run {
+        Run::of(self.command(arguments).output().unwrap())
+    }
+
+    fn start(&self) -> Child {
+        self.command(&[]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
+    fn study(&self) -> Value {
+        serde_yaml::from_str(&fs::read_to_string(self.state().join("study.yaml")).unwrap()).unwrap()
+    }
+
+    /// The Trials, by name.
+    fn trials(&self) -> Vec<Value> {
+        let Ok(entries) = fs::read_dir(self.state().join("trials")) else { return Vec::new() };
+        let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+        paths.retain(|path| path.extension().is_some_and(|extension| extension == "yaml"));
+        paths.sort();
+        paths.iter().map(|path| serde_yaml::from_str(&fs::read_to_string(path).unwrap()).unwrap()).collect()
+    }
+
+    fn count(&self, phase: &str) -> usize {
+        self.trials().iter().filter(|trial| trial["status"]["phase"] == phase).count()
+    }
+
+    /// Processes with this sandbox in their environment.
+    fn processes(&self) -> usize {
+        let marker = format!("SANDBOX={}\0", self.folder.path().display());
+        let holds = |path: &Path| {
+            let environment = fs::read(path.join("environ")).unwrap_or_default();
+            environment.windows(marker.len()).any(|window| window == marker.as_bytes())
+        };
+        fs::read_dir("/proc").unwrap().filter(|entry| holds(&entry.as_ref().unwrap().path())).count()
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            eventually("nothing is left behind", || self.processes() == 0);
+        }
+    }
+}
+
+/// How a `sweep run` ended.
+#[derive(Debug)]
+struct Run {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+impl Run {
+    fn of(output: Output) -> Run {
+        Run {
+            code: output.status.code(),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    #[track_caller]
+    fn ended(self, code: i32) -> Run {
+        assert_eq!(self.code, Some(code), "{}\n{}", self.out, self.err);
+        self
+    }
+
+    #[track_caller]
+    fn says(self, text: &str) -> Run {
+        assert!(self.err.contains(text) || self.out.contains(text), "no {text:?} in\n{}\n{}", self.out, self.err);
+        self
+    }
+}
+
+#[track_caller]
+fn eventually(what: &str, holds: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < LIMIT, "never: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn signal(child: &Child, signal: Signal) {
+    kill_process(Pid::from_child(child), signal).unwrap();
+}
+
+fn indices(trials: &[Value]) -> Vec<u64> {
+    trials.iter().map(|trial| trial["spec"]["index"].as_u64().unwrap()).collect()
+}
+
+#[test]
+fn a_sweep_runs_to_its_end_and_its_best_is_the_best_trial() {
+    let sandbox = Sandbox::new(&Spec::default());
+    let run = sandbox.run(&[]).ended(0).says("complete: 6 trials finished").says("best trial t-000");
+    assert!(run.err.contains("trial t-0000 started: x=0."), "{}", run.err);
+    assert!(run.err.contains("new best: score 0."), "{}", run.err);
+    let (study, trials) = (sandbox.study(), sandbox.trials());
+    assert_eq!(indices(&trials), [0, 1, 2, 3, 4, 5]);
+    let value = |trial: &Value| trial["status"]["objectives"][0]["value"].as_f64().unwrap();
+    let best = trials.iter().max_by(|a, b| value(a).total_cmp(&value(b))).unwrap();
+    let status = &study["status"];
+    assert_eq!(status["best"]["trial"], best["metadata"]["name"]);
+    assert_eq!(status["best"]["objectives"][0]["value"], best["status"]["objectives"][0]["value"]);
+    assert_eq!(status["best"]["assignments"], best["spec"]["assignments"]);
+    assert_eq!(status["lastIndex"], 5);
+    assert_eq!(status["progress"], "6/6");
+    assert_eq!(status["trials"]["succeeded"], 6);
+    assert_eq!(status["ended"]["reason"], "MaxTrialsReached");
+    for trial in &trials {
+        assert_eq!(trial["status"]["conditions"][0]["reason"], "Succeeded");
+        // What the trainer saw is what was recorded, to the last digit.
+        assert_eq!(trial["spec"]["assignments"]["x"].as_str().unwrap().parse::<f64>().unwrap(), value(trial));
+    }
+    let completions: BTreeSet<_> = trials.iter().map(|t| t["status"]["completionTime"].as_str().unwrap()).collect();
+    assert_eq!(completions.len(), 6);
+    // A study that has ended says its result again, and runs nothing.
+    let again = sandbox.run(&["-o", "json"]).ended(0);
+    let json: serde_json::Value = serde_json::from_str(&again.out).unwrap();
+    assert_eq!(json["status"]["best"]["trial"].as_str(), best["metadata"]["name"].as_str());
+    assert_eq!(sandbox.study(), study);
+}
+
+#[test]
+fn an_edited_limit_reopens_a_study_and_an_edited_parameter_does_not_fit() {
+    let sandbox = Sandbox::new(&Spec::default());
+    sandbox.run(&[]).ended(0);
+    sandbox.write(&Spec { fields: "maxTrials: 8\nparallelism: 1\nsampler: {random: {}}", ..Spec::default() }.text());
+    sandbox.run(&[]).ended(0).says("8 trials finished");
+    assert_eq!(sandbox.count("Succeeded"), 8);
+    let other = Spec { fields: "maxTrials: 8\nseed: 3\nsampler: {grid: {}}", ..Spec::default() };
+    sandbox.write(&other.text().replace("max: 1}", "max: 2, step: 1}"));
+    let run = sandbox.run(&[]).ended(2).says("spec.parameters: differs").says("spec.sampler: differs");
+    run.says("spec.seed: differs").says("--dir");
+    sandbox.run(&["--dir", "elsewhere"]).ended(0);
+    assert!(sandbox.path("elsewhere/study.yaml").exists());
+}
+
+#[test]
+fn a_run_that_was_killed_leaves_no_trainer_behind_and_goes_on() {
+    let sandbox = Sandbox::new(&Spec {
+        fields: "maxTrials: 8\nparallelism: 3\nsampler: {random: {}}",
+        script: r#"
+            echo run >> "starts-$SWEEP_TRIAL"
+            if [ "$SWEEP_TRIAL_INDEX" -ge 2 ] && [ ! -e go ]; then
+              echo '{"step": 1, "score": 9}' >> "$SWEEP_METRICS"; sleep 1000 & sleep 1000
+            fi
+            echo "{\"step\": 2, \"score\": $x}" >> "$SWEEP_METRICS""#,
+        ..Spec::default()
+    });
+    let mut child = sandbox.start();
+    eventually("three trials hang", || {
+        sandbox.count("Succeeded") == 2 && (2..5).all(|i| sandbox.path(&format!("starts-t-000{i}")).exists())
+    });
+    let before = sandbox.trials();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // Started at once: it waits for the trainers of the killed one.
+    fs::write(sandbox.path("go"), "").unwrap();
+    sandbox.run(&[]).ended(0).says("3 lost their process");
+    let trials = sandbox.trials();
+    assert_eq!(indices(&trials), (0..8).collect::<Vec<_>>());
+    assert_eq!(sandbox.count("Succeeded"), 8);
+    assert_eq!(trials[..2], before[..2], "what was finished stays as it is");
+    for (i, trial) in trials.iter().enumerate() {
+        let lost = u64::from((2..5).contains(&i));
+        assert_eq!(trial["status"]["disruptions"].as_u64().unwrap_or(0), lost, "trial {i}");
+        assert_eq!(trial["status"]["run"]["number"], 1 + lost, "trial {i}");
+        assert_eq!(trial["status"]["observations"][0]["steps"], Value::from(vec![2]), "trial {i}");
+        assert_eq!(trial["spec"]["assignments"], before.get(i).unwrap_or(trial)["spec"]["assignments"]);
+        let starts = fs::read_to_string(sandbox.path(&format!("starts-t-000{i}"))).unwrap();
+        assert_eq!(starts.lines().count() as u64, 1 + lost, "trial {i}");
+    }
+    assert_eq!(trials[2]["status"]["run"]["job"], "t-0002-r2");
+}
+
+#[test]
+fn a_trainer_that_ignores_the_end_is_killed_with_the_run() {
+    let sandbox = Sandbox::new(&Spec {
+        fields: "maxTrials: 1\nsampler: {random: {}}",
+        script: "trap '' TERM; touch started; while true; do sleep 1; done",
+        ..Spec::default()
+    });
+    let mut child = sandbox.start();
+    eventually("it runs", || sandbox.path("started").exists());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(sandbox.processes() > 0);
+    eventually("it is killed", || sandbox.processes() == 0);
+}
+
+#[test]
+fn an_interrupted_run_says_how_to_go_on_and_costs_its_trials_nothing() {
+    for (number, name) in [(Signal::INT, "SIGINT"), (Signal::TERM, "SIGTERM")] {
+        let sandbox = Sandbox::new(&Spec {
+            script: r#"
+                touch "started-$SWEEP_TRIAL_INDEX"
+                [ -e go ] || sleep 1000
+                echo "{\"score\": $x}" >> "$SWEEP_METRICS""#,
+            ..Spec::default()
+        });
+        let child = sandbox.start();
+        eventually("all run", || (0..3).all(|i| sandbox.path(&format!("started-{i}")).exists()));
+        signal(&child, number);
+        let run = Run::of(child.wait_with_output().unwrap()).ended(130).says("sweep run study.yaml");
+        assert_eq!(sandbox.processes(), 0, "{name}: {}", run.err);
+        assert_eq!(sandbox.count("Pending"), 3);
+        assert_eq!(sandbox.study()["status"]["conditions"][0]["reason"], "Interrupted");
+        fs::write(sandbox.path("go"), "").unwrap();
+        sandbox.run(&[]).ended(0);
+        let trials = sandbox.trials();
+        assert_eq!(trials.len(), 6);
+        assert_eq!(trials[0]["status"]["run"]["number"], 2);
+        assert!(trials.iter().all(|trial| trial["status"]["disruptions"].is_null()));
+    }
+}
+
+#[test]
+fn failing_trainers_fail_the_study_with_their_last_words() {
+    let sandbox = Sandbox::new(&Spec {
+        fields: "maxTrials: 9\nmaxFailedTrials: 1\nsampler: {random: {}}",
+        script: "echo first; echo 'ValueError: no data' >&2; exit 3",
+        ..Spec::default()
+    });
+    sandbox.run(&[]).ended(1).says("trial t-0000 failed: exit code 3: ValueError: no data").says("maxFailedTrials 1");
+    let (study, trials) = (sandbox.study(), sandbox.trials());
+    assert_eq!(trials.len(), 2);
+    assert_eq!(trials[0]["status"]["conditions"][0]["reason"], "TrainerFailed");
+    assert_eq!(trials[0]["status"]["logTail"], "first\nValueError: no data");
+    assert_eq!(study["status"]["ended"]["reason"], "TooManyFailedTrials");
+    let log = fs::read_to_string(sandbox.state().join("logs/t-0000.log")).unwrap();
+    assert!(log.starts_with("=== t-0000 started ") && log.ends_with("ValueError: no data\n"), "{log}");
+    // It has failed for good, until a limit is edited.
+    sandbox.run(&[]).ended(1);
+    assert_eq!(sandbox.trials(), trials);
+}
+
+#[test]
+fn a_command_that_does_not_exist_and_a_crash_are_told_apart() {
+    let fields = "maxTrials: 1\nmaxFailedTrials: 0\nsampler: {random: {}}";
+    let sandbox = Sandbox::new(&Spec { fields, script: "kill -SEGV $$$$", ..Spec::default() });
+    sandbox.run(&["--dir", "a", "--", "no-such-trainer", "--x=$(x)"]).ended(1).says("cannot start no-such-trainer");
+    sandbox.run(&["--dir", "b"]).ended(1).says("killed by signal 11 (SIGSEGV)");
+}
+
+#[test]
+fn a_missing_metric_is_explained() {
+    let sandbox = Sandbox::new(&Spec {
+        fields: "maxTrials: 2\nmaxFailedTrials: 0\nsampler: {random: {}}",
+        script: r#"echo '{"step": 1, "scores": 0.5, "loss": 2}' >> "$SWEEP_METRICS""#,
+        ..Spec::default()
+    });
+    let run = sandbox.run(&[]).ended(1).says("MetricsMissing").says("no \"score\"");
+    run.says("other numbers there: loss, scores").says("metrics/t-0000-r1.jsonl");
+    assert_eq!(sandbox.trials()[0]["status"]["conditions"][0]["reason"], "MetricsMissing");
+}
+
+#[test]
+fn a_losing_trial_is_pruned_while_it_runs() {
+    // Trial 0 to 2 finish well; trial 3 reports a bad value at step 1, and then waits to be stopped.
+    let sandbox = Sandbox::new(&Spec {
+        fields: "maxTrials: 4\nparallelism: 1\nsampler: {random: {}}\npruner: {median: {startupTrials: 3}}",
+        script: r#"
+            if [ "$SWEEP_TRIAL_INDEX" = 3 ]; then
+              echo '{"step": 1, "score": 0}' >> "$SWEEP_METRICS"; sleep 1000; exit 1
+            fi
+            echo '{"step": 1, "score": 5}' >> "$SWEEP_METRICS""#,
+        ..Spec::default()
+    });
+    sandbox.run(&[]).ended(0).says("trial t-0003 pruned at step 1: 0, worse than the median 5 of 3 trials");
+    let pruned = &sandbox.trials()[3];
+    assert_eq!(pruned["status"]["phase"], "Pruned");
+    assert_eq!(pruned["spec"]["desiredState"], "Stopped");
+    assert_eq!(pruned["spec"]["stop"]["reason"], "Pruned");
+    assert_eq!(pruned["spec"]["stop"]["step"], 1);
+    assert_eq!(pruned["status"]["observations"][0]["values"], Value::from(vec![0.0]));
+    assert_eq!(sandbox.study()["status"]["trials"]["pruned"], 1);
+}
+
+#[test]
+fn a_reached_target_stops_what_still_runs() {
+    let sandbox = Sandbox::new(&Spec {
+        fields: "maxTrials: 10\nparallelism: 3\nsampler: {random: {}}",
+        script: r#"
+            echo '{"step": 1, "score": 0.5}' >> "$SWEEP_METRICS"
+            [ "$SWEEP_TRIAL_INDEX" = 1 ] || sleep 1000"#,
+        ..Spec::default()
+    });
+    let text = Spec { ..Spec::default() }.text();
+    assert!(text.contains("direction: Maximize}"));
+    let study = fs::read_to_string(sandbox.path("study.yaml")).unwrap();
+    sandbox.write(&study.replace("direction: Maximize}", "direction: Maximize, target: 0.5}"));
+    sandbox.run(&[]).ended(0).says("target 0.5 reached").says("trial t-0000 stopped: the study has ended");
+    assert_eq!((sandbox.count("Succeeded"), sandbox.count("Stopped")), (1, 2));
+}
+
+#[test]
+fn a_gpu_is_never_shared() {
+    let sandbox = Sandbox::new(&Spec {
+        fields: "maxTrials: 8\nparallelism: 4\nsampler: {random: {}}\ngpu: {count: 2}",
+        // mkdir is atomic: the second user of a GPU fails.
+        script: r#"
+            set -e
+            echo "GPUs $CUDA_VISIBLE_DEVICES"
+            a=${CUDA_VISIBLE_DEVICES%,*}; b=${CUDA_VISIBLE_DEVICES#*,}
+            [ "$a" != "$b" ]
+            mkdir "gpu-$a"; mkdir "gpu-$b"
+            sleep 0.2
+            rmdir "gpu-$a" "gpu-$b"
+            echo "{\"score\": $x}" >> "$SWEEP_METRICS""#,
+        ..Spec::default()
+    });
+    let run = sandbox.run(&["--gpus", "0,1,2,5,7"]).ended(0).says("(GPU 0,1)");
+    run.says("waits: not enough free GPUs: a trial needs 2 of the 5 listed");
+    assert_eq!(sandbox.count("Succeeded"), 8);
+    sandbox.run(&["--gpus", "0", "--dir", "few"]).ended(2).says("spec.gpu.count: is 2, but --gpus lists only 1");
+    sandbox.run(&["--gpus", "0,0,1", "--dir", "few"]).ended(2).says("lists 0 twice");
+    assert!(!sandbox.path("few").exists());
+}
+
+#[test]
+fn every_problem_of_the_input_is_told() {
+    let sandbox = Sandbox::new(&Spec { fields: "maxTrials: 0\nparalelism: 3", ..Spec::default() });
+    sandbox.run(&[]).ended(2).says("spec.paralelism").says("spec.maxTrials").says("has 2 problems");
+    sandbox.write(&Spec::default().text().replace("command:", "args:"));
+    let run = sandbox.run(&[]).ended(2);
+    run.says("spec.jobTemplate.spec.template.spec.containers[0].command: is needed for a local run");
+    assert!(!sandbox.path(".sweep").exists());
+    sandbox.run(&["--", "sh", "-c", r#"echo "{\"score\": $(x)}" > "$SWEEP_METRICS""#]).ended(0);
+    assert_eq!(sandbox.count("Succeeded"), 6);
+}
+
+#[test]
+fn a_second_run_in_the_same_folder_is_refused() {
+    let sandbox = Sandbox::new(&Spec {
+        script: r#"touch started; while [ ! -e go ]; do sleep 0.05; done; echo "{\"score\": $x}" >> "$SWEEP_METRICS""#,
+        ..Spec::default()
+    });
+    let child = sandbox.start();
+    eventually("it runs", || sandbox.path("started").exists());
+    sandbox.run(&[]).ended(1).says(&format!("process {}", child.id()));
+    fs::write(sandbox.path("go"), "").unwrap();
+    Run::of(child.wait_with_output().unwrap()).ended(0);
+}
+
+#[test]
+fn metrics_are_found_in_the_output_of_this_run_only() {
+    let sandbox = Sandbox::new(&Spec {
+        fields: "maxTrials: 2\nparallelism: 2\nsampler: {random: {}}",
+        metrics: "stdout",
+        script: r#"
+            [ -z "$SWEEP_METRICS" ] || exit 1
+            if [ ! -e go ]; then echo "step 50: score=100"; touch "started-$SWEEP_TRIAL_INDEX"; sleep 1000; fi
+            echo "starting up"
+            for step in 1 2 3; do echo "step $step: loss=2 score=0.$step"; done"#,
+    });
+    let mut child = sandbox.start();
+    eventually("both run", || (0..2).all(|i| sandbox.path(&format!("started-{i}")).exists()));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    fs::write(sandbox.path("go"), "").unwrap();
+    sandbox.run(&[]).ended(0);
+    for trial in sandbox.trials() {
+        assert_eq!(trial["status"]["objectives"][0]["value"], 0.3);
+        assert_eq!(trial["status"]["observations"][0]["steps"], Value::from(vec![1, 2, 3]));
+    }
+    let log = fs::read_to_string(sandbox.state().join("logs/t-0001.log")).unwrap();
+    assert!(log.contains("=== t-0001 started") && log.contains("=== t-0001-r2 started"), "{log}");
+}
+
+#[test]
+fn one_seed_gives_one_sweep() {
+    let sandbox = Sandbox::new(&Spec {
+        fields: "maxTrials: 5\nparallelism: 1\nseed: 11\nsampler: {random: {}}",
+        ..Spec::default()
+    });
+    let assignments = |dir: &str| -> Vec<Value> {
+        sandbox.run(&["--dir", dir]).ended(0);
+        let read = |i| fs::read_to_string(sandbox.path(&format!("{dir}/trials/t-000{i}.yaml"))).unwrap();
+        (0..5).map(|i| serde_yaml::from_str::<Value>(&read(i)).unwrap()["spec"]["assignments"].clone()).collect()
+    };
+    assert_eq!(assignments("a"), assignments("b"));
+}
+
+#[test]
+fn the_environment_is_that_of_a_job() {
+    let sandbox = Sandbox::new(&Spec {
+        fields: "maxTrials: 1\nsampler: {random: {}}",
+        script: r#"
+            echo "$SWEEP_STUDY $SWEEP_TRIAL $SWEEP_TRIAL_INDEX $MODE $FROM $TOKEN" '$$(x)'
+            echo "$SWEEP_PARAMETERS"
+            echo "{\"score\": $(x)}" >> "$SWEEP_METRICS""#,
+        ..Spec::default()
+    });
+    let study = fs::read_to_string(sandbox.path("study.yaml")).unwrap();
+    let env = "env:
+                - {name: MODE, value: 'fast-$(SWEEP_TRIAL)'}
+                - {name: FROM, value: '$$(x)'}
+                - {name: TOKEN, valueFrom: {secretKeyRef: {name: s, key: k}}}
+                - {name: NODE, valueFrom: {fieldRef: {fieldPath: spec.nodeName}}}
+              command:";
+    sandbox.write(&study.replacen("command:", env, 1));
+    let output = sandbox.command(&[]).env("TOKEN", "secret").output().unwrap();
+    let run = Run::of(output).ended(0).says("the template's NODE: unset here");
+    assert!(!run.err.contains("TOKEN"), "{}", run.err);
+    let trial = &sandbox.trials()[0];
+    let tail = trial["status"]["logTail"].as_str().unwrap();
+    let x = trial["spec"]["assignments"]["x"].as_str().unwrap();
+    assert_eq!(tail, format!("t t-0000 0 fast-t-0000 $(x) secret $(x)\n{{\"x\":{x}}}"));
+}
+
+#[test]
+fn a_held_back_study_starts_nothing_and_does_not_hang() {
+    for (fields, says) in [
+        ("maxTrials: 2\nsuspend: true\nsampler: {random: {}}", "suspended"),
+        ("maxTrials: 2\nparallelism: 0\nsampler: {random: {}}", "parallelism is 0"),
+    ] {
+        let sandbox = Sandbox::new(&Spec { fields, ..Spec::default() });
+        sandbox.run(&[]).ended(0).says("nothing starts: ").says(says);
+        assert!(sandbox.trials().is_empty());
+    }
+}
+
+#[test]
+fn a_duration_that_is_over_ends_the_study_and_its_trainers() {
+    let sandbox = Sandbox::new(&Spec {
+        fields: "maxTrials: 5\nparallelism: 2\nmaxDuration: 2s\nsampler: {random: {}}",
+        script: r#"[ "$SWEEP_TRIAL_INDEX" = 0 ] || sleep 1000; echo "{\"score\": $x}" >> "$SWEEP_METRICS""#,
+        ..Spec::default()
+    });
+    sandbox.run(&[]).ended(0).says("maxDuration reached");
+    assert_eq!((sandbox.count("Succeeded"), sandbox.count("Stopped")), (1, 2));
+}
