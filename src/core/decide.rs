@@ -326,7 +326,8 @@ impl View<'_> {
         };
         match best {
             Some(best) => {
-                format!("{what}; best {} {} of trial {}", self.study.objective.metric, best.value, best.index)
+                let trial = crate::api::trial_name(&self.study.name, best.index);
+                format!("{what}; best {} {} of {trial}", self.study.objective.metric, best.value)
             }
             None => what,
         }
