@@ -154,6 +154,10 @@ pub fn trials_table(metric: &str, rows: &[Row], on_stderr: bool) -> Table {
     if on_stderr {
         table.use_stderr();
     }
+    // A terminal that does not tell its width says 0.
+    if table.width().is_some_and(|width| width < 40) {
+        table.set_width(80);
+    }
     let coloured = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let header = ["TRIAL", "PHASE", metric, "STEP", "TIME", "ASSIGNMENTS"];
     table.set_header(header.map(|text| match coloured {
