@@ -7,14 +7,16 @@
 //! - [`api`]: the wire types Study and Trial, and their CRDs.
 //! - [`validate`]: from a spec to a valid study, or to every problem with its field path.
 //! - [`build`]: from a Trial to its Job, as pure functions.
-//! - `controller`: the Kubernetes shell, [`local`]: the process shell, `sidecar`: what runs beside the trainer.
-//! - [`cli`]: the command line.
+//! - [`sidecar`]: what runs beside a trainer in a cluster.
+//! - [`controller`]: the Kubernetes shell; [`local`]: the process shell.
+//! - [`input`] and [`cli`]: files and commands of a person.
 
 pub mod api;
 pub mod build;
 pub mod cli;
 pub mod controller;
 pub mod core;
+pub mod input;
 pub mod local;
 pub mod metrics;
 pub mod sidecar;

@@ -9,13 +9,8 @@ use super::{
     DesiredState, LABEL_STUDY, ObjectiveValue, ObservationSeries, SamplerRecord, StudyStatus, Trial, TrialSpec,
     TrialStatus,
 };
-use crate::core::{self, Limits, Phase, Proposal, Recorded, Series, Study};
+use crate::core::{self, Limits, Phase, Proposal, Recorded, Series, Study, trial_name};
 use crate::validate::parse_duration;
-
-/// The name of a Trial: four digits at least, so that names sort.
-pub fn trial_name(study: &str, index: u32) -> String {
-    format!("{study}-{index:04}")
-}
 
 /// The Trial object of a proposal.
 pub fn new_trial(study: &Study, proposal: &Proposal) -> Trial {

@@ -1,5 +1,6 @@
 //! The wire types of `sweep-operator.dev/v1alpha1`: what stands in YAML, in the API server and in the
-//! folder of a local run. They carry no decision; the core has types of its own.
+//! folder of a local run. They carry no decision; what the
+//! core works on are types of its own, but for a few words that both share.
 
 mod condition;
 mod crd;
@@ -8,9 +9,10 @@ mod status;
 mod study;
 mod trial;
 
+pub use crate::core::{Direction, EndReason, PRUNED, Phase, ValueOf, trial_name};
 pub use condition::{Condition, ConditionStatus, is_true};
 pub use crd::{crds, crds_yaml};
-pub use history::{belongs_to, core_trial, new_trial, observed, recorded, trial_name};
+pub use history::{belongs_to, core_trial, new_trial, observed, recorded};
 pub use status::{InvalidSpec, not_ready, study_status};
 pub use study::*;
 pub use trial::*;

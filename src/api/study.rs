@@ -8,6 +8,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use super::Condition;
+use crate::core::{Direction, EndReason, ValueOf};
 
 /// A hyperparameter sweep: a search space, an objective, and the Job that evaluates one configuration.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -137,25 +138,6 @@ pub struct ObjectiveSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "ValueOf")]
     pub value: Option<ValueOf>,
-}
-
-/// Whether higher or lower is better.
-#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Direction {
-    /// Higher is better.
-    Maximize,
-    /// Lower is better.
-    Minimize,
-}
-
-/// Which observation is a Trial's value.
-#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum ValueOf {
-    /// The observation at the highest step.
-    #[default]
-    Last,
-    /// The best observation over all steps.
-    Best,
 }
 
 /// One dimension of the search space: a name, and exactly one of `double`, `int`, `discrete` and `categorical`.
@@ -488,36 +470,6 @@ pub struct Ended {
     /// The target at that time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<f64>,
-}
-
-/// Why a Study ended.
-#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum EndReason {
-    /// As many Trials as asked for have finished.
-    MaxTrialsReached,
-    /// Every configuration of the search space was tried.
-    SearchSpaceExhausted,
-    /// A Trial is at least as good as the target.
-    TargetReached,
-    /// The time is over.
-    MaxDurationReached,
-    /// Failed: more Trials than allowed have failed.
-    TooManyFailedTrials,
-    /// Failed: the end came without a single result.
-    NoSuccessfulTrial,
-}
-
-impl EndReason {
-    /// Whether the Study did not do what was asked.
-    pub fn is_failure(self) -> bool {
-        matches!(self, EndReason::TooManyFailedTrials | EndReason::NoSuccessfulTrial)
-    }
-}
-
-impl std::fmt::Display for EndReason {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        std::fmt::Debug::fmt(self, f)
-    }
 }
 
 fn one() -> u32 {

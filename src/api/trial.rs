@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Condition, ObjectiveValue};
+use crate::core::Phase;
 use crate::metrics::Dropped;
 
 // The lint takes columns of the same type for repetitions.
@@ -108,9 +109,6 @@ pub struct StopRecord {
     pub at: MicroTime,
 }
 
-/// The stop reason of a pruner's verdict.
-pub const PRUNED: &str = "Pruned";
-
 /// How far a Trial has come: written by the Trial controller.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -153,31 +151,6 @@ pub struct TrialStatus {
     /// When it finished; strictly increasing within a Study.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completion_time: Option<MicroTime>,
-}
-
-/// Where a Trial stands.
-#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Phase {
-    /// Its trainer does not run yet.
-    #[default]
-    Pending,
-    /// Its trainer runs.
-    Running,
-    /// It ran to its end, and has a value.
-    Succeeded,
-    /// The pruner stopped it.
-    Pruned,
-    /// Its trainer failed, or its metric is missing.
-    Failed,
-    /// It was stopped because the Study ended, or by a user.
-    Stopped,
-}
-
-impl Phase {
-    /// Whether the Trial has ended.
-    pub fn is_finished(self) -> bool {
-        !matches!(self, Phase::Pending | Phase::Running)
-    }
 }
 
 /// One Job of a Trial.

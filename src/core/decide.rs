@@ -6,7 +6,7 @@ use super::pruner::Verdict;
 use super::ranking::{Best, beats, best};
 use super::sampler::Next;
 use super::space::Assignments;
-use super::study::{EndReason, Limits, Phase, Study, Trial};
+use super::study::{EndReason, Limits, PRUNED, Phase, Study, Trial, trial_name};
 
 /// What a study has recorded about itself, beside its trials.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -83,9 +83,6 @@ pub struct Proposal {
     /// The last completion that was seen.
     pub proposed_after: Option<Timestamp>,
 }
-
-/// The stop reason of a pruner's verdict.
-pub const PRUNED: &str = crate::api::PRUNED;
 
 /// What the study does next. `history` holds every trial, in any order.
 pub fn decide(study: &Study, history: &[Trial], recorded: &Recorded, now: Timestamp) -> Decision {
@@ -326,7 +323,7 @@ impl View<'_> {
         };
         match best {
             Some(best) => {
-                let trial = crate::api::trial_name(&self.study.name, best.index);
+                let trial = trial_name(&self.study.name, best.index);
                 format!("{what}; best {} {} of {trial}", self.study.objective.metric, best.value)
             }
             None => what,

@@ -19,4 +19,4 @@ pub use ranking::{Best, beats, best};
 pub use rng::{Stream, fnv1a, stream};
 pub use series::{MAX_POINTS, Series};
 pub use space::{Activation, Assignments, Domain, Parameter, Space, Value};
-pub use study::{Direction, EndReason, Limits, Objective, Phase, Study, Trial, ValueOf};
+pub use study::{Direction, EndReason, Limits, Objective, PRUNED, Phase, Study, Trial, ValueOf, trial_name};

@@ -1,6 +1,8 @@
 //! A validated study, and a trial as samplers, pruners and `decide` see it.
 
 use jiff::{SignedDuration, Timestamp};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::pruner::Pruner;
 use super::sampler::SamplerKind;
@@ -42,8 +44,6 @@ pub struct Objective {
     /// Which observation is a trial's value.
     pub value: ValueOf,
 }
-
-pub use crate::api::{Direction, EndReason, Phase, ValueOf};
 
 /// What ends a study. An edit of one of these reopens it, nothing else does.
 #[derive(Clone, Debug, PartialEq)]
@@ -93,4 +93,86 @@ impl Trial {
     pub fn can_be_stopped(&self) -> bool {
         !self.stopped && !self.phase.is_finished()
     }
+}
+
+/// Whether higher or lower is better.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Direction {
+    /// Higher is better.
+    Maximize,
+    /// Lower is better.
+    Minimize,
+}
+
+/// Which observation is a Trial's value.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ValueOf {
+    /// The observation at the highest step.
+    #[default]
+    Last,
+    /// The best observation over all steps.
+    Best,
+}
+
+/// Where a Trial stands.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Phase {
+    /// Its trainer does not run yet.
+    #[default]
+    Pending,
+    /// Its trainer runs.
+    Running,
+    /// It ran to its end, and has a value.
+    Succeeded,
+    /// The pruner stopped it.
+    Pruned,
+    /// Its trainer failed, or its metric is missing.
+    Failed,
+    /// It was stopped because the Study ended, or by a user.
+    Stopped,
+}
+
+impl Phase {
+    /// Whether the Trial has ended.
+    pub fn is_finished(self) -> bool {
+        !matches!(self, Phase::Pending | Phase::Running)
+    }
+}
+
+/// Why a Study ended.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EndReason {
+    /// As many Trials as asked for have finished.
+    MaxTrialsReached,
+    /// Every configuration of the search space was tried.
+    SearchSpaceExhausted,
+    /// A Trial is at least as good as the target.
+    TargetReached,
+    /// The time is over.
+    MaxDurationReached,
+    /// Failed: more Trials than allowed have failed.
+    TooManyFailedTrials,
+    /// Failed: the end came without a single result.
+    NoSuccessfulTrial,
+}
+
+impl EndReason {
+    /// Whether the Study did not do what was asked.
+    pub fn is_failure(self) -> bool {
+        matches!(self, EndReason::TooManyFailedTrials | EndReason::NoSuccessfulTrial)
+    }
+}
+
+impl std::fmt::Display for EndReason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Debug::fmt(self, f)
+    }
+}
+
+/// The stop reason of a pruner's verdict.
+pub const PRUNED: &str = "Pruned";
+
+/// The name of a Trial: four digits at least, so that names sort.
+pub fn trial_name(study: &str, index: u32) -> String {
+    format!("{study}-{index:04}")
 }

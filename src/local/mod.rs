@@ -23,7 +23,7 @@ use self::screen::Screen;
 use self::state::Folder;
 use self::sweep::{End, Error, Sweep};
 use crate::api::Study;
-use crate::cli;
+use crate::input;
 use crate::validate::{Problem, ValidStudy};
 
 /// Arguments of `sweep run`.
@@ -81,7 +81,7 @@ type Input = (Study, ValidStudy, Launch, Option<Gpus>);
 
 /// Everything that can be wrong with the input, before anything is touched.
 fn input(args: &RunArgs) -> Result<Input, Vec<Problem>> {
-    let (study, valid) = cli::load(&args.file)?;
+    let (study, valid) = input::load(&args.file)?;
     let mut problems = Vec::new();
     let user = |name: &str| std::env::var(name).ok();
     let launch = Launch::new(&study, &valid.template, &args.command, user).map_err(|more| problems.extend(more));
@@ -102,7 +102,7 @@ fn input(args: &RunArgs) -> Result<Input, Vec<Problem>> {
 }
 
 fn refused(file: &Path, problems: &[Problem]) -> ExitCode {
-    cli::print_problems(file, problems);
+    input::print_problems(file, problems);
     ExitCode::from(2)
 }
 
