@@ -27,19 +27,20 @@ crds:
 
 # A cluster for a person: our CRDs, the images of the examples, two GPUs that are not there.
 cluster: build
-	@$(CLUSTER) up --node >/dev/null
-	@$(CLUSTER) kubectl apply -f crds/ >&2
-	@if $(CLUSTER) kubectl get node localhost >/dev/null 2>&1; then \
-		set -e; images=$$(mktemp -d); trap 'rm -rf "$$images"' EXIT; \
+	@set -e; eval "$$($(CLUSTER) up --node)"; kubectl="$(CLUSTER) kubectl"; \
+	$$kubectl apply -f crds/ >&2; \
+	if $$kubectl get node localhost >/dev/null 2>&1; then \
+		images=$$(mktemp -d); trap 'rm -rf "$$images"' EXIT; \
 		$(CLUSTER) image-build --user 65532 localhost/sweep:dev "$$images/sweep.tar" target/debug/sweep:/sweep; \
-		$(CLUSTER) image-build --user 65532 localhost/sweep-digits:dev "$$images/digits.tar" target/debug/examples/digits:/usr/bin/digits; \
+		$(CLUSTER) image-build --user 65532 localhost/sweep-digits:dev "$$images/digits.tar" \
+			target/debug/examples/digits:/usr/bin/digits; \
 		$(CLUSTER) image up "$$images/sweep.tar" >&2; \
 		$(CLUSTER) image up "$$images/digits.tar" >&2; \
-		$(CLUSTER) kubectl patch node localhost --subresource=status --type=json \
+		$$kubectl patch node localhost --subresource=status --type=json \
 			-p '[{"op":"add","path":"/status/capacity/nvidia.com~1gpu","value":"2"}]' >&2; \
-	else echo 'no node here (see above): Studies are accepted, their pods stay pending' >&2; fi
-	@echo "# now run 'make operator' in another terminal; without a kubectl: $(CLUSTER) kubectl" >&2
-	@$(CLUSTER) up --node
+	else echo 'no node here (see above): Studies are accepted, their pods stay pending' >&2; fi; \
+	echo "# then: make operator, in another terminal. Without a kubectl of your own: $$kubectl" >&2; \
+	echo "export KUBECONFIG=$$KUBECONFIG"
 
 cluster-down:
 	@$(CLUSTER) down

@@ -1,9 +1,11 @@
 //! Kubernetes Events, on transitions only.
 
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Resource;
 use kube::runtime::events::{Event, EventType};
 
 use super::context::Context;
+use crate::api::Trial;
 
 /// What an Event tells.
 pub struct Note<'a> {
@@ -15,6 +17,8 @@ pub struct Note<'a> {
     pub action: &'a str,
     /// For a person.
     pub message: String,
+    /// The Trial that it is about. Events of different Trials are not folded into one.
+    pub trial: Option<String>,
 }
 
 /// Publishes an Event about `object`. One that fails is not worth failing a reconcile for.
@@ -25,9 +29,19 @@ pub async fn publish<K: Resource<DynamicType = ()>>(context: &Context, object: &
         // The API takes at most 1 kB.
         note: Some(note.message.chars().take(900).collect()),
         action: note.action.to_owned(),
-        secondary: None,
+        secondary: note.trial.map(|name| trial(name, object)),
     };
     if let Err(error) = context.recorder.publish(&event, &object.object_ref(&())).await {
         tracing::debug!(%error, reason = note.reason, "an Event could not be published");
+    }
+}
+
+fn trial<K: Resource<DynamicType = ()>>(name: String, beside: &K) -> ObjectReference {
+    ObjectReference {
+        api_version: Some(Trial::api_version(&()).into_owned()),
+        kind: Some(Trial::kind(&()).into_owned()),
+        name: Some(name),
+        namespace: beside.meta().namespace.clone(),
+        ..ObjectReference::default()
     }
 }

@@ -145,7 +145,12 @@ where
                 readable(kind, event).map(Ok)
             }
             Err(error) => {
-                tracing::warn!(kind, %error, "watch failed, will be tried again");
+                match &error {
+                    watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404 => {
+                        tracing::warn!(kind, "the CRD is not installed: run `sweep crd | kubectl apply -f -`");
+                    }
+                    error => tracing::warn!(kind, %error, "watch failed, will be tried again"),
+                }
                 Some(Err(error))
             }
         };

@@ -46,7 +46,12 @@ pub async fn accept(study: &Study, context: &Context) -> Result<Accepted, Error>
     context.keep_verdict(study, &verdict);
     if let Err(problems) = &verdict {
         let message = problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("; ");
-        publish(context, study, Note { warning: true, reason: "InvalidSpec", action: "Validate", message }).await;
+        publish(
+            context,
+            study,
+            Note { warning: true, reason: "InvalidSpec", action: "Validate", message, trial: None },
+        )
+        .await;
     }
     Ok(accepted(verdict))
 }

@@ -66,7 +66,12 @@ pub async fn keep(study: &Study, status: &StudyStatus, context: &Context) -> Res
                 "the ConfigMap {} belongs to somebody else and is not touched: choose another bestConfigMap.name",
                 spec.name
             );
-            publish(context, study, Note { warning: true, reason: "NameConflict", action: "KeepBest", message }).await;
+            publish(
+                context,
+                study,
+                Note { warning: true, reason: "NameConflict", action: "KeepBest", message, trial: None },
+            )
+            .await;
         }
     }
     context.keep_best(study, &best.trial);

@@ -160,7 +160,7 @@ async fn create(
                 publish(
                     context,
                     study,
-                    Note { warning: false, reason: "TrialCreated", action: "CreateTrial", message },
+                    Note { warning: false, reason: "TrialCreated", action: "CreateTrial", message, trial: Some(name) },
                 )
                 .await;
             }
@@ -215,7 +215,7 @@ async fn announce(study: &Study, old: &StudyStatus, new: &StudyStatus, context: 
     let message = || new.conditions.first().map(|condition| condition.message.clone()).unwrap_or_default();
     for (type_, warning, reason) in [("Complete", false, "StudyCompleted"), ("Failed", true, "StudyFailed")] {
         if is_true(&new.conditions, type_) && !is_true(&old.conditions, type_) {
-            publish(context, study, Note { warning, reason, action: "Finish", message: message() }).await;
+            publish(context, study, Note { warning, reason, action: "Finish", message: message(), trial: None }).await;
         }
     }
     if let Some(best) = &new.best
@@ -229,7 +229,13 @@ async fn announce(study: &Study, old: &StudyStatus, new: &StudyStatus, context: 
         publish(
             context,
             study,
-            Note { warning: false, reason: "NewBest", action: "Rank", message: format!("{}: {value}", best.trial) },
+            Note {
+                warning: false,
+                reason: "NewBest",
+                action: "Rank",
+                message: format!("{}: {value}", best.trial),
+                trial: Some(best.trial.clone()),
+            },
         )
         .await;
     }

@@ -266,9 +266,10 @@ async fn announce(trial: &Trial, study: &Study, decision: &Decision, context: &C
     }
     context.queues.study(&study.name_any(), &study.namespace().unwrap_or_default());
     let message = format!("{}: {}", trial.name_any(), decision.status.message.as_deref().unwrap_or_default());
+    let about = Some(trial.name_any());
     let note = match decision.status.phase {
-        Phase::Failed => Note { warning: true, reason: "TrialFailed", action: "RecordResult", message },
-        Phase::Pruned => Note { warning: false, reason: "TrialPruned", action: "StopTrial", message },
+        Phase::Failed => Note { warning: true, reason: "TrialFailed", action: "RecordResult", message, trial: about },
+        Phase::Pruned => Note { warning: false, reason: "TrialPruned", action: "StopTrial", message, trial: about },
         _ => return,
     };
     publish(context, study, note).await;
