@@ -84,17 +84,19 @@ pub struct Proposal {
     pub proposed_after: Option<Timestamp>,
 }
 
-/// What the study does next. `history` holds every trial, in any order.
-pub fn decide(study: &Study, history: &[Trial], recorded: &Recorded, now: Timestamp) -> Decision {
+/// What the study does next. `history` holds every trial, in any order; `orphans` is how many Jobs or
+/// processes are not gone yet though their trials are: they hold a place each.
+pub fn decide(study: &Study, history: &[Trial], orphans: u32, recorded: &Recorded, now: Timestamp) -> Decision {
     let mut history = history.to_vec();
     history.sort_by_key(|trial| trial.index);
-    let view = View { study, history: &history, recorded, now };
+    let view = View { study, history: &history, orphans, recorded, now };
     view.decide()
 }
 
 struct View<'a> {
     study: &'a Study,
     history: &'a [Trial],
+    orphans: u32,
     recorded: &'a Recorded,
     now: Timestamp,
 }
@@ -138,7 +140,7 @@ impl View<'_> {
     }
 
     fn active(&self) -> u32 {
-        self.history.iter().filter(|trial| trial.is_active()).count() as u32
+        self.orphans + self.history.iter().filter(|trial| trial.is_active()).count() as u32
     }
 
     fn count(&self, phase: Phase) -> u32 {

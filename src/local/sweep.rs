@@ -148,7 +148,7 @@ impl Sweep {
             best: None,
             valid,
         };
-        sweep.best = decide(&sweep.valid.core, &sweep.history(), &core::Recorded::default(), now()).best;
+        sweep.best = decide(&sweep.valid.core, &sweep.history(), 0, &core::Recorded::default(), now()).best;
         sweep.recover()?;
         Ok(sweep)
     }
@@ -252,7 +252,7 @@ impl Sweep {
             let now = now();
             let history = self.history();
             let recorded = api::recorded(self.study.status.as_ref());
-            let decision = decide(&self.valid.core, &history, &recorded, now);
+            let decision = decide(&self.valid.core, &history, 0, &recorded, now);
             self.show_best(&decision);
             for stop in &decision.stops {
                 self.stop(stop, now)?;

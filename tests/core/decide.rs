@@ -99,7 +99,7 @@ impl World {
     /// Decides, checks what must hold, carries the decision out, perhaps not to its end, and decides again.
     fn reconcile(&mut self) {
         let history = self.history();
-        let decision = decide(&self.study, &history, &self.recorded, self.now);
+        let decision = decide(&self.study, &history, 0, &self.recorded, self.now);
         self.check_determinism(history, &decision);
         self.check_decision(&decision);
         if self.carry_out(&decision) {
@@ -112,7 +112,7 @@ impl World {
         for i in (1..history.len()).rev() {
             history.swap(i, self.dice.below(i + 1));
         }
-        let again = decide(&self.study, &history, &self.recorded, self.now);
+        let again = decide(&self.study, &history, 0, &self.recorded, self.now);
         assert_eq!(&again, decision, "the order of the history counts");
     }
 
@@ -198,7 +198,7 @@ impl World {
 
     /// Nothing more is asked for once a decision was carried out.
     fn check_quiet(&self, decision: &Decision) {
-        let again = decide(&self.study, &self.history(), &self.recorded, self.now);
+        let again = decide(&self.study, &self.history(), 0, &self.recorded, self.now);
         let quiet = Decision { stops: Vec::new(), proposals: Vec::new(), ..decision.clone() };
         assert_eq!(again, quiet, "deciding again asks for more");
     }
@@ -457,10 +457,10 @@ fn raising_the_target_reopens_a_study_and_an_unreached_one_goes_on() {
     succeeded.value = Some(0.9);
     let with_target =
         |target| Study { limits: Limits { target: Some(target), ..study.limits.clone() }, ..study.clone() };
-    let ended = decide(&with_target(0.9), &[succeeded.clone()], &Recorded::default(), at(0));
+    let ended = decide(&with_target(0.9), &[succeeded.clone()], 0, &Recorded::default(), at(0));
     assert_eq!(ended.state, State::Ended(EndReason::TargetReached));
     assert_eq!(ended.message, "target 0.9 reached; best accuracy 0.9 of digits-0000");
-    let reopened = decide(&with_target(0.95), &[succeeded], &ended.recorded, at(1));
+    let reopened = decide(&with_target(0.95), &[succeeded], 0, &ended.recorded, at(1));
     assert_eq!((reopened.state, reopened.recorded.ended), (State::Running, None));
 }
 
@@ -488,7 +488,7 @@ fn a_target_is_reached_from_the_right_side() {
         let mut study = small_study();
         study.objective.direction = direction;
         study.limits.target = Some(target);
-        let decision = decide(&study, &[with_phase(0, Phase::Succeeded, Some(value))], &Recorded::default(), at(0));
+        let decision = decide(&study, &[with_phase(0, Phase::Succeeded, Some(value))], 0, &Recorded::default(), at(0));
         let ended = decision.state == State::Ended(EndReason::TargetReached);
         assert_eq!(ended, reached, "{direction:?}: {value} for a target of {target}");
     }
@@ -499,7 +499,7 @@ fn only_a_succeeded_trial_can_reach_the_target_or_be_best() {
     let mut study = small_study();
     study.limits.target = Some(0.5);
     for phase in [Phase::Pruned, Phase::Failed, Phase::Stopped, Phase::Running] {
-        let decision = decide(&study, &[with_phase(0, phase, Some(0.9))], &Recorded::default(), at(0));
+        let decision = decide(&study, &[with_phase(0, phase, Some(0.9))], 0, &Recorded::default(), at(0));
         assert_eq!((decision.best, decision.state), (None, State::Running), "{phase:?}");
     }
 }
@@ -514,7 +514,7 @@ fn ties_for_the_best_go_to_the_lower_index() {
             with_phase(1, Phase::Succeeded, Some(0.5)),
             with_phase(0, Phase::Pruned, Some(0.5)),
         ];
-        let best = decide(&study, &history, &Recorded::default(), at(0)).best;
+        let best = decide(&study, &history, 0, &Recorded::default(), at(0)).best;
         assert_eq!(best, Some(Best { index: 1, value: 0.5 }));
     }
 }
@@ -525,9 +525,9 @@ fn the_deadline_ends_a_study_and_stops_what_runs() {
     study.limits.max_duration = Some(SignedDuration::from_hours(1));
     let history = [with_phase(0, Phase::Succeeded, Some(0.1)), with_phase(1, Phase::Running, None)];
     let recorded = Recorded { start: Some(at(0)), last_index: Some(1), ended: None };
-    let before = decide(&study, &history, &recorded, at(3_599));
+    let before = decide(&study, &history, 0, &recorded, at(3_599));
     assert_eq!((before.state, before.look_again), (State::Running, Some(at(3_600))));
-    let after = decide(&study, &history, &recorded, at(3_600));
+    let after = decide(&study, &history, 0, &recorded, at(3_600));
     assert_eq!(after.state, State::Ending(EndReason::MaxDurationReached));
     assert_eq!(after.message, "maxDuration reached; best accuracy 0.1 of digits-0000; 1 trial is being stopped");
     let stops: Vec<(u32, &str)> = after.stops.iter().map(|stop| (stop.index, stop.reason.as_str())).collect();
@@ -540,14 +540,14 @@ fn an_end_without_a_result_is_a_failure() {
     let mut study = small_study();
     study.limits.max_duration = Some(SignedDuration::from_hours(1));
     let recorded = Recorded { start: Some(at(0)), last_index: None, ended: None };
-    let decision = decide(&study, &[], &recorded, at(4_000));
+    let decision = decide(&study, &[], 0, &recorded, at(4_000));
     assert_eq!(decision.state, State::Ended(EndReason::NoSuccessfulTrial));
     assert!(EndReason::NoSuccessfulTrial.is_failure());
     study.limits.max_duration = None;
     study.limits.max_trials = 2;
     let mut failed = with_phase(1, Phase::Failed, None);
     failed.message = Some("exit code 137".to_owned());
-    let decision = decide(&study, &[with_phase(0, Phase::Stopped, None), failed], &recorded, at(1));
+    let decision = decide(&study, &[with_phase(0, Phase::Stopped, None), failed], 0, &recorded, at(1));
     assert_eq!(decision.state, State::Ended(EndReason::NoSuccessfulTrial));
     assert_eq!(decision.message, "none of 2 trials has a result; the last failure: exit code 137");
 }
@@ -562,10 +562,10 @@ fn more_failed_trials_than_allowed_fail_the_study() {
         trial.message = Some(message.to_owned());
         trial
     };
-    let one = decide(&study, &[failed(0, 5, "out of memory")], &Recorded::default(), at(9));
+    let one = decide(&study, &[failed(0, 5, "out of memory")], 0, &Recorded::default(), at(9));
     assert_eq!(one.state, State::Running);
     assert!(one.message.contains("1 failed of at most 1 (last: out of memory)"), "{}", one.message);
-    let two = decide(&study, &[failed(0, 5, "late"), failed(1, 2, "early")], &Recorded::default(), at(9));
+    let two = decide(&study, &[failed(0, 5, "late"), failed(1, 2, "early")], 0, &Recorded::default(), at(9));
     assert_eq!(two.state, State::Ended(EndReason::TooManyFailedTrials));
     assert_eq!(two.message, "2 trials failed, more than maxFailedTrials 1; the last failure: late");
 }
@@ -592,7 +592,7 @@ fn the_message_says_why_trials_wait() {
     let gpu = Some("0/4 nodes have a free nvidia.com/gpu");
     let mut history = vec![pending(0, gpu), pending(1, gpu), pending(2, Some("its image is being pulled"))];
     history.extend((3..8).map(|index| with_phase(index, Phase::Running, None)));
-    let message = |history: &[Trial]| decide(&study, history, &Recorded::default(), at(0)).message;
+    let message = |history: &[Trial]| decide(&study, history, 0, &Recorded::default(), at(0)).message;
     assert_eq!(
         message(&history),
         "0 of 12 trials finished; 5 running; 3 of 8 trials wait: 0/4 nodes have a free nvidia.com/gpu"
@@ -605,14 +605,14 @@ fn the_message_says_why_trials_wait() {
 fn the_message_says_what_holds_a_study_back() {
     let mut study = small_study();
     study.parallelism = 0;
-    let decision = decide(&study, &[], &Recorded::default(), at(0));
+    let decision = decide(&study, &[], 0, &Recorded::default(), at(0));
     assert_eq!(decision.message, "0 of 10000 trials finished; parallelism is 0: nothing new starts");
     study.parallelism = 1;
     study.suspend = true;
-    let decision = decide(&study, &[], &Recorded::default(), at(0));
+    let decision = decide(&study, &[], 0, &Recorded::default(), at(0));
     assert_eq!(decision.state, State::Suspended { quiet: true });
     assert_eq!(decision.message, "0 of 10000 trials finished; suspended");
-    let running = decide(&study, &[with_phase(0, Phase::Running, None)], &Recorded::default(), at(0));
+    let running = decide(&study, &[with_phase(0, Phase::Running, None)], 0, &Recorded::default(), at(0));
     assert_eq!(running.state, State::Suspended { quiet: false });
     assert_eq!((running.stops, running.proposals), (Vec::new(), Vec::new()), "what runs ends by itself");
 }
@@ -622,7 +622,7 @@ fn a_suspended_study_ends_once_its_last_trial_has_ended() {
     let mut study = small_study();
     study.suspend = true;
     study.limits.max_trials = 1;
-    let decision = decide(&study, &[with_phase(0, Phase::Succeeded, Some(0.5))], &Recorded::default(), at(0));
+    let decision = decide(&study, &[with_phase(0, Phase::Succeeded, Some(0.5))], 0, &Recorded::default(), at(0));
     assert_eq!(decision.state, State::Ended(EndReason::MaxTrialsReached));
     assert_eq!(decision.message, "1 trial finished; best accuracy 0.5 of digits-0000");
 }
@@ -634,7 +634,7 @@ fn a_job_that_is_not_gone_yet_holds_its_place() {
     let mut trial = with_phase(0, Phase::Succeeded, Some(0.5));
     trial.occupied = true;
     let decide =
-        |trial: &Trial| decide(&study, std::slice::from_ref(trial), &Recorded::default(), at(0)).proposals.len();
+        |trial: &Trial| decide(&study, std::slice::from_ref(trial), 0, &Recorded::default(), at(0)).proposals.len();
     assert_eq!(decide(&trial), 0);
     trial.occupied = false;
     assert_eq!(decide(&trial), 1);
@@ -643,7 +643,7 @@ fn a_job_that_is_not_gone_yet_holds_its_place() {
 #[test]
 fn the_indices_end_before_they_start_over() {
     let recorded = Recorded { start: None, last_index: Some(u32::MAX), ended: None };
-    let decision = decide(&small_study(), &[], &recorded, at(0));
+    let decision = decide(&small_study(), &[], 0, &recorded, at(0));
     assert_eq!(decision.proposals, []);
     assert_eq!(decision.recorded.last_index, Some(u32::MAX));
 }
@@ -655,7 +655,17 @@ fn a_proposal_records_the_last_completion_it_has_seen() {
     let mut history = vec![with_phase(0, Phase::Succeeded, Some(0.1)), with_phase(1, Phase::Pruned, None)];
     history[0].completed = Some(at(9));
     history[1].completed = Some(at(4));
-    let decision = decide(&study, &history, &Recorded::default(), at(20));
+    let decision = decide(&study, &history, 0, &Recorded::default(), at(20));
     let after: Vec<Option<Timestamp>> = decision.proposals.iter().map(|proposal| proposal.proposed_after).collect();
     assert_eq!(after, [Some(at(9)), Some(at(9))]);
+}
+
+#[test]
+fn a_job_whose_trial_was_deleted_holds_its_place_until_it_is_gone() {
+    let mut study = small_study();
+    study.parallelism = 2;
+    let proposals = |orphans| decide(&study, &[], orphans, &Recorded::default(), at(0)).proposals.len();
+    assert_eq!(proposals(0), 2);
+    assert_eq!(proposals(1), 1);
+    assert_eq!(proposals(2), 0);
 }

@@ -177,7 +177,7 @@ fn who_is_stopped_already_is_not_stopped_again() {
 fn a_pruned_trial_is_told_so_with_its_evidence() {
     let study = median(1, 0, 1);
     let history = [succeeded(0, &[(1, 0.9)]), running(1, &[(1, 0.1)])];
-    let decision = decide(&study, &history, &Recorded::default(), Timestamp::UNIX_EPOCH);
+    let decision = decide(&study, &history, 0, &Recorded::default(), Timestamp::UNIX_EPOCH);
     assert_eq!((decision.stops[0].reason.as_str(), decision.stops[0].step), ("Pruned", Some(1)));
 }
 

@@ -54,7 +54,7 @@ pub async fn reconcile(study: Arc<Study>, context: Arc<Context>) -> Result<Optio
         }
     };
     let view = observe::cached(&study, &valid, &context);
-    let decision = decide(&valid.core, &view.history, &recorded(study.status.as_ref()), now);
+    let decision = decide(&valid.core, &view.history, view.orphans, &recorded(study.status.as_ref()), now);
     stop(&decision.stops, &view, &context).await?;
     // A count from a cache may be behind our own writes: proposals need a live one.
     let (view, decision) = match decision.proposals.is_empty() {
@@ -84,8 +84,9 @@ async fn propose(
 ) -> Result<(View, Decision), Error> {
     let view = observe::live(study, valid, context).await?;
     let started = Instant::now();
-    let (history, recorded, core) = (view.history.clone(), recorded(study.status.as_ref()), valid.clone());
-    let decided = tokio::task::spawn_blocking(move || decide(&core.core, &history, &recorded, now)).await;
+    let (history, orphans) = (view.history.clone(), view.orphans);
+    let (recorded, core) = (recorded(study.status.as_ref()), valid.clone());
+    let decided = tokio::task::spawn_blocking(move || decide(&core.core, &history, orphans, &recorded, now)).await;
     let mut decision = decided.map_err(|_| Error::Ended("a sampler"))?;
     context.telemetry.suggested(valid.core.sampler.name(), started.elapsed());
     // Stops are for the next pass: they were decided on the freshest reports before this one.

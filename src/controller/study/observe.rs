@@ -18,6 +18,8 @@ use crate::validate::ValidStudy;
 pub struct View {
     pub trials: Vec<Arc<Trial>>,
     pub history: Vec<core::Trial>,
+    /// How many Jobs are not gone yet though their Trials are.
+    pub orphans: u32,
 }
 
 /// As last seen by the watches.
@@ -69,5 +71,7 @@ fn view(trials: Vec<Arc<Trial>>, occupied: &BTreeSet<String>, valid: &ValidStudy
             core_trial(&valid.core, trial, live, occupied.contains(&trial.name_any()))
         })
         .collect();
-    View { trials, history }
+    let is_known = |name: &String| trials.iter().any(|trial| trial.name_any() == *name);
+    let orphans = occupied.iter().filter(|name| !is_known(name)).count() as u32;
+    View { trials, history, orphans }
 }
