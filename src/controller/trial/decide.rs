@@ -158,8 +158,9 @@ impl Seen<'_> {
 
     /// The Job has ended: what is it worth?
     fn conclude(&self, mut status: TrialStatus, failed: bool, job_message: String, ended: Timestamp) -> Decision {
-        let patience = self.now.duration_since(ended) < REPORTS_LIMIT;
-        if !self.is_all_read() && patience {
+        // The watch of pods may be behind that of Jobs, and the log behind both.
+        let is_known = self.pod.is_some_and(pods::has_ended) && self.is_all_read();
+        if !is_known && self.now.duration_since(ended) < REPORTS_LIMIT {
             return Decision { status, action: Action::None, look_again: Some(Duration::from_millis(500)) };
         }
         let series = self.final_series();
@@ -203,10 +204,8 @@ impl Seen<'_> {
 
     /// Whether nothing more of the reports can come.
     fn is_all_read(&self) -> bool {
-        let Some(pod) = self.pod else {
-            return true;
-        };
-        let all_of_summary = || pods::summary(pod).is_some_and(|summary| summary.count <= self.reports.series.count());
+        let summary = self.pod.and_then(pods::summary);
+        let all_of_summary = || summary.is_some_and(|summary| summary.count <= self.reports.series.count());
         self.study.template.source == Source::Stdout || self.reports.ended || self.reports.lost || all_of_summary()
     }
 

@@ -42,7 +42,7 @@ pub fn state(pod: &Pod, trainer: &str) -> PodState {
     let Some(status) = &pod.status else {
         return PodState::Waiting { reason: "Starting", message: "its pod is starting".to_owned() };
     };
-    if matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
+    if has_ended(pod) {
         return PodState::Ended;
     }
     let unscheduled = status.conditions.iter().flatten().find(|c| c.type_ == "PodScheduled" && c.status == "False");
@@ -65,6 +65,11 @@ pub fn state(pod: &Pod, trainer: &str) -> PodState {
         None if containers(pod).any(|c| c.name == trainer && terminated(c).is_some()) => PodState::Ended,
         None => PodState::Waiting { reason: "Starting", message: "its pod is starting".to_owned() },
     }
+}
+
+/// Whether the pod's end is known, and with it how its containers ended.
+pub fn has_ended(pod: &Pod) -> bool {
+    matches!(pod.status.as_ref().and_then(|status| status.phase.as_deref()), Some("Succeeded" | "Failed"))
 }
 
 /// Why the trainer failed: exit code, signal, out of memory, deadline.
