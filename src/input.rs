@@ -1,6 +1,6 @@
 //! Reads a Study from a file, and tells what is wrong with it, for commands that a person runs.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::Path;
 
 use serde::Deserialize;
@@ -29,7 +29,7 @@ pub fn load(file: &Path) -> Result<(Study, ValidStudy), Vec<Problem>> {
     let mut track = serde_path_to_error::Track::new();
     let tracked = serde_path_to_error::Deserializer::new(document, &mut track);
     let parsed: Result<Study, _> = serde_ignored::deserialize(tracked, |path| unknown.push(field_path(&path)));
-    let study = parsed.map_err(|error| one(&track.path().to_string(), parse_message(&error)))?;
+    let parsed = parsed.map_err(|error| one(&track.path().to_string(), parse_message(&error)));
     let mut problems: Vec<Problem> = unknown
         .into_iter()
         // Known, and checked by `document`; the generated type does not keep them.
@@ -39,6 +39,13 @@ pub fn load(file: &Path) -> Result<(Study, ValidStudy), Vec<Problem>> {
             message: "is not a field of a Study; is it misspelt or wrongly indented?".to_owned(),
         })
         .collect();
+    let study = match parsed {
+        Ok(study) => study,
+        Err(unreadable) => {
+            problems.extend(unreadable);
+            return Err(problems);
+        }
+    };
     let name = study.metadata.name.clone().unwrap_or_default();
     match validate(&name, &study.spec) {
         Ok(valid) if problems.is_empty() => Ok((study, valid)),
@@ -116,4 +123,14 @@ fn read(file: &Path) -> std::io::Result<String> {
         return Ok(text);
     }
     std::fs::read_to_string(file)
+}
+
+/// Prints to standard output.
+///
+/// # Errors
+/// It is closed, or full.
+pub fn print(text: &str) -> std::io::Result<()> {
+    let mut output = std::io::stdout().lock();
+    writeln!(output, "{text}")?;
+    output.flush()
 }

@@ -86,8 +86,7 @@ fn pod(template: &Template, environment: &[(String, String)], settings: &Sidecar
     let mut pod = template.json["spec"]["template"]["spec"].clone();
     pod["restartPolicy"] = json!("Never");
     default(&mut pod, "automountServiceAccountToken", json!(false));
-    // A trainer that is PID 1 and handles no SIGTERM would hold its GPUs for Kubernetes' 30 s.
-    default(&mut pod, "terminationGracePeriodSeconds", json!(5));
+    default(&mut pod, "terminationGracePeriodSeconds", json!(template.grace_seconds()));
     for list in ["initContainers", "containers"] {
         for container in pod.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
             prepend_environment(container, environment);

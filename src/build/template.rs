@@ -97,6 +97,12 @@ impl Template {
         self.trainer()["name"].as_str().unwrap_or_default()
     }
 
+    /// How long a trainer may take to end once it was told to. 5 s where the template says nothing: one that
+    /// is PID 1 and handles no SIGTERM would hold its GPUs for Kubernetes' 30 s.
+    pub fn grace_seconds(&self) -> u64 {
+        self.json["spec"]["template"]["spec"]["terminationGracePeriodSeconds"].as_u64().unwrap_or(5)
+    }
+
     /// How long a Job is kept once its result is recorded, in seconds. One day where the template says nothing.
     pub fn ttl_seconds(&self) -> i64 {
         self.json["spec"]["ttlSecondsAfterFinished"].as_i64().unwrap_or(86_400)
@@ -148,7 +154,7 @@ fn check_shape(json: &Value, problems: &mut Problems) -> bool {
     }
     let numbers = ["parallelism", "completions", "backoffLimit", "ttlSecondsAfterFinished", "activeDeadlineSeconds"];
     for field in numbers {
-        shape.check(json, &format!("/spec/{field}"), "spec.jobTemplate", "a whole number", |value| {
+        shape.check(json, &format!("/spec/{field}"), "spec.jobTemplate", "a whole number of 0 or more", |value| {
             value.as_i64().is_some_and(|n| n >= 0)
         });
     }

@@ -114,7 +114,7 @@ impl View<'_> {
             message: String::new(),
             look_again: None,
         };
-        let deadline = self.study.limits.max_duration.and_then(|limit| start.checked_add(limit).ok());
+        let deadline = self.deadline();
         if let Some(reason) = self.latched().or_else(|| self.limit_reached(best, deadline)) {
             return self.end(decision, reason);
         }
@@ -133,6 +133,11 @@ impl View<'_> {
         };
         decision.message = self.progress(&decision);
         decision
+    }
+
+    fn deadline(&self) -> Option<Timestamp> {
+        let start = self.recorded.start.unwrap_or(self.now);
+        self.study.limits.max_duration.and_then(|limit| start.checked_add(limit).ok())
     }
 
     fn last_index(&self) -> Option<u32> {
@@ -310,6 +315,13 @@ impl View<'_> {
                     counted(failed, "trial failed", "trials failed"),
                     limits.max_failed_trials
                 );
+            }
+            // Failed trials alone would have been counted; others were cut off.
+            EndReason::NoSuccessfulTrial
+                if self.deadline().is_some_and(|deadline| self.now >= deadline)
+                    && self.count(Phase::Failed) < self.history.len().max(1) as u32 =>
+            {
+                return format!("maxDuration reached before any trial had a result: raise it to go on{last}");
             }
             EndReason::NoSuccessfulTrial => {
                 return format!("none of {} has a result{last}", counted(self.history.len() as u32, "trial", "trials"));

@@ -14,6 +14,7 @@ mod sweep;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 pub use supervise::{SuperviseArgs, supervise};
 
@@ -119,7 +120,7 @@ fn carry_out(
     for note in notes(&valid, &launch, gpus.as_ref(), !args.command.is_empty()) {
         screen.line(&note);
     }
-    folder.wait_for_trainers()?;
+    folder.wait_for_trainers(Duration::from_secs(valid.template.grace_seconds()))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
     runtime.block_on(async {
         let mut sweep = Sweep::load(study, valid, launch, gpus, folder, screen)?;
@@ -154,16 +155,15 @@ fn notes(valid: &ValidStudy, launch: &Launch, gpus: Option<&Gpus>, overridden: b
 
 fn report(args: &RunArgs, end: End, sweep: &Sweep) -> ExitCode {
     if args.output == Output::Json {
-        match serde_json::to_string_pretty(sweep.study()) {
-            Ok(json) => println!("{json}"),
-            Err(error) => {
-                eprintln!("error: {error}");
-                return ExitCode::from(1);
-            }
+        let json = serde_json::to_string_pretty(sweep.study()).map_err(std::io::Error::from);
+        if let Err(error) = json.and_then(|json| input::print(&json)) {
+            eprintln!("error: the Study cannot be printed: {error}; it is in the run's folder");
+            return ExitCode::from(1);
         }
     }
     let show = |text: String| match args.output {
-        Output::Text => println!("{text}"),
+        // Who closed the output does not want it; the result is in the folder.
+        Output::Text => drop(input::print(&text)),
         Output::Json => eprintln!("{text}"),
     };
     match end {

@@ -130,6 +130,8 @@ pub struct Run<'a> {
     pub environment: &'a BTreeMap<String, String>,
     /// Where metrics are found.
     pub source: Source,
+    /// How many seconds the trainer may take to end once it was told to.
+    pub grace: u64,
 }
 
 /// A trainer that has ended.
@@ -291,7 +293,8 @@ fn supervisor(run: &Run) -> Command {
     let this = Path::new("/proc/self/exe");
     let this = if this.exists() { this.to_owned() } else { std::env::current_exe().unwrap_or_else(|_| "sweep".into()) };
     let mut command = Command::new(this);
-    command.arg0("sweep").args(["supervise", "--lock"]).arg(run.folder.trainers_lock()).arg("--").args(run.command);
+    command.arg0("sweep").args(["supervise", "--lock"]).arg(run.folder.trainers_lock());
+    command.arg("--grace").arg(run.grace.to_string()).arg("--").args(run.command);
     command
 }
 

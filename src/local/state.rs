@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::supervise::GRACE;
 use crate::api::{self, ObjectiveSpec, Study, StudySpec, Trial};
 use crate::build::job_name;
 use crate::validate::{Problem, Problems};
@@ -89,14 +88,15 @@ impl Folder {
         self.root.join("trainers.lock")
     }
 
-    /// Waits for what an earlier `sweep run` that was killed left behind: its supervisors are ending it.
+    /// Waits for what an earlier `sweep run` that was killed left behind: its supervisors are ending it, and give
+    /// each trainer `grace` to end.
     ///
     /// # Errors
     /// It does not end.
-    pub fn wait_for_trainers(&self) -> Result<(), StateError> {
+    pub fn wait_for_trainers(&self, grace: Duration) -> Result<(), StateError> {
         let path = self.trainers_lock();
         let file = File::open(&path).map_err(|source| StateError::Io { path: path.clone(), source })?;
-        let (start, limit) = (Instant::now(), 3 * GRACE);
+        let (start, limit) = (Instant::now(), grace + Duration::from_secs(10));
         loop {
             match file.try_lock() {
                 Ok(()) => return Ok(()),

@@ -1,7 +1,8 @@
 //! `sweep supervise`: the parent of one trainer, so that no trainer outlives `sweep run`, however that ends.
 //!
 //! `sweep run` holds the other end of the supervisor's standard input. Once that is closed, by `sweep run` or by its
-//! death, the trainer's process group is told to end, and killed after a grace period.
+//! death, the trainer's process group is told to end, and killed after a grace period. A child that left the group, by a session
+//! of its own, is out of reach.
 
 use std::fs::File;
 use std::io;
@@ -13,15 +14,15 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process_group, waitid};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// How long a trainer may take to end once it was told to.
-pub const GRACE: Duration = Duration::from_secs(5);
-
 /// Arguments of `sweep supervise`.
 #[derive(clap::Args)]
 pub struct SuperviseArgs {
     /// A file that is locked, shared, while the trainer lives.
     #[arg(long)]
     lock: PathBuf,
+    /// How many seconds the trainer may take to end once it was told to.
+    #[arg(long)]
+    grace: u64,
     /// The trainer's command and arguments.
     #[arg(last = true, required = true)]
     command: Vec<String>,
@@ -61,12 +62,13 @@ async fn follow(args: &SuperviseArgs) -> io::Result<i32> {
         }
     };
     let group = Pid::from_child(&child);
+    let grace = Duration::from_secs(args.grace);
     let mut ended = tokio::task::spawn_blocking(move || wait(group));
     let ended = tokio::select! {
         ended = &mut ended => ended,
-        () = end_of_input() => stop(group, ended).await,
-        _ = terminate.recv() => stop(group, ended).await,
-        _ = interrupt.recv() => stop(group, ended).await,
+        () = end_of_input() => stop(group, ended, grace).await,
+        _ = terminate.recv() => stop(group, ended, grace).await,
+        _ = interrupt.recv() => stop(group, ended, grace).await,
     };
     let code = ended.map_err(io::Error::other)??;
     // As in a pod, where nothing outlives its first process.
@@ -99,9 +101,9 @@ async fn end_of_input() {
 
 type Ended = Result<io::Result<i32>, tokio::task::JoinError>;
 
-async fn stop(group: Pid, mut ended: tokio::task::JoinHandle<io::Result<i32>>) -> Ended {
+async fn stop(group: Pid, mut ended: tokio::task::JoinHandle<io::Result<i32>>, grace: Duration) -> Ended {
     signal_group(group, Signal::TERM);
-    if let Ok(ended) = tokio::time::timeout(GRACE, &mut ended).await {
+    if let Ok(ended) = tokio::time::timeout(grace, &mut ended).await {
         return ended;
     }
     signal_group(group, Signal::KILL);

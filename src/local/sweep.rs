@@ -16,7 +16,6 @@ use super::outcome::{self, Evidence, Outcome, clipped};
 use super::process::{Ended, Launch, Run, Running};
 use super::screen::{self, ROWS, Row, Screen, View};
 use super::state::{Folder, StateError, immutable_differences, run_name};
-use super::supervise::GRACE;
 use crate::api::{self, Condition, DesiredState, StopRecord, Study, StudyStatus, Trial, TrialStatus};
 use crate::build::{Source, environment};
 use crate::core::{self, Decision, Phase, Proposal, State, Stop, decide};
@@ -257,11 +256,12 @@ impl Sweep {
             for stop in &decision.stops {
                 self.stop(stop, now)?;
             }
-            // Before the Trials: an index is used once, even if the next write never happens.
-            self.write_status(&history, &decision, now)?;
+            // Before the status: nobody else deletes Trials here, so their files alone tell which index is next, and
+            // a kill in between skips none.
             for proposal in &decision.proposals {
                 self.create(proposal)?;
             }
+            self.write_status(&history, &decision, now)?;
             let started = matches!(decision.state, State::Running) && self.start_waiting()?;
             if decision.stops.is_empty() && decision.proposals.is_empty() && !started {
                 return Ok(decision);
@@ -402,6 +402,7 @@ impl Sweep {
             command: &command,
             environment: &environment,
             source,
+            grace: self.valid.template.grace_seconds(),
         };
         let on = if gpus.is_empty() { String::new() } else { format!(" (GPU {})", gpus.join(",")) };
         let again = if number > 1 { format!(" again, run {number}") } else { String::new() };
@@ -562,7 +563,7 @@ impl Sweep {
         for process in self.trials.values_mut().filter_map(|tracked| tracked.process.as_mut()) {
             process.stop();
         }
-        let limit = Instant::now() + 2 * GRACE;
+        let limit = Instant::now() + Duration::from_secs(self.valid.template.grace_seconds() + 5);
         while self.running() > 0 {
             tokio::select! {
                 Some(ended) = self.exits.recv() => {

@@ -459,7 +459,7 @@ fn raising_the_target_reopens_a_study_and_an_unreached_one_goes_on() {
         |target| Study { limits: Limits { target: Some(target), ..study.limits.clone() }, ..study.clone() };
     let ended = decide(&with_target(0.9), &[succeeded.clone()], 0, &Recorded::default(), at(0));
     assert_eq!(ended.state, State::Ended(EndReason::TargetReached));
-    assert_eq!(ended.message, "target 0.9 reached; best accuracy 0.9 of digits-0000");
+    assert_eq!(ended.message, "target 0.9 reached; best accuracy 0.9 of test-0000");
     let reopened = decide(&with_target(0.95), &[succeeded], 0, &ended.recorded, at(1));
     assert_eq!((reopened.state, reopened.recorded.ended), (State::Running, None));
 }
@@ -529,7 +529,7 @@ fn the_deadline_ends_a_study_and_stops_what_runs() {
     assert_eq!((before.state, before.look_again), (State::Running, Some(at(3_600))));
     let after = decide(&study, &history, 0, &recorded, at(3_600));
     assert_eq!(after.state, State::Ending(EndReason::MaxDurationReached));
-    assert_eq!(after.message, "maxDuration reached; best accuracy 0.1 of digits-0000; 1 trial is being stopped");
+    assert_eq!(after.message, "maxDuration reached; best accuracy 0.1 of test-0000; 1 trial is being stopped");
     let stops: Vec<(u32, &str)> = after.stops.iter().map(|stop| (stop.index, stop.reason.as_str())).collect();
     assert_eq!(stops, [(1, "MaxDurationReached")]);
     assert_eq!(after.look_again, None);
@@ -624,7 +624,7 @@ fn a_suspended_study_ends_once_its_last_trial_has_ended() {
     study.limits.max_trials = 1;
     let decision = decide(&study, &[with_phase(0, Phase::Succeeded, Some(0.5))], 0, &Recorded::default(), at(0));
     assert_eq!(decision.state, State::Ended(EndReason::MaxTrialsReached));
-    assert_eq!(decision.message, "1 trial finished; best accuracy 0.5 of digits-0000");
+    assert_eq!(decision.message, "1 trial finished; best accuracy 0.5 of test-0000");
 }
 
 #[test]
