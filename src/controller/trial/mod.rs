@@ -223,7 +223,7 @@ async fn job_trouble(job: &Job, context: &Context) -> Option<String> {
     let params = ListParams::default().fields(&format!("involvedObject.uid={},type=Warning", job.uid()?));
     let events = call(api.list(&params)).await.ok()?;
     let last = events.items.into_iter().max_by_key(|event| event.metadata.creation_timestamp.clone())?;
-    Some(format!("{}: {}", last.reason.unwrap_or_default(), last.message.unwrap_or_default()))
+    Some(format!("{}: {}", last.reason.unwrap_or_default(), pods::refusal(&last.message.unwrap_or_default())))
 }
 
 /// A Job of the Trial that is not the recorded run is deleted on sight.
