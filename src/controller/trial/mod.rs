@@ -146,6 +146,13 @@ async fn observe(trial: &Trial, study: &Study, valid: &ValidStudy, context: &Con
     }
     let ended = job_end(job).is_some();
     let stopping = trial.spec.desired_state == DesiredState::Stopped;
+    if ended {
+        // The watch of pods may be behind that of Jobs: how the pod ended, and that it is gone, is believed
+        // only from a live look.
+        let of_job = ListParams::default().labels(&format!("batch.kubernetes.io/controller-uid={job_uid}"));
+        let pods = call(context.api::<Pod>(&namespace).list(&of_job)).await?;
+        scene.pods = pods.items.into_iter().map(Arc::new).collect();
+    }
     if let Some(pod) = pods::newest(&scene.pods) {
         (scene.reports, scene.log_tail) = read_pod(pod, valid, ended, ended || stopping, context).await;
     } else if !ended && job.creation_timestamp().is_some_and(|t| now.duration_since(t.0).as_secs() >= 3) {
