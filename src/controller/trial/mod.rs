@@ -237,13 +237,22 @@ async fn job_trouble(job: &Job, context: &Context) -> Option<String> {
 async fn delete_strays(trial: &Trial, next: &TrialStatus, scene: &Scene, context: &Context) -> Result<(), Error> {
     // Before a run was recorded none of its Jobs can be known to be a stray by name alone.
     let recorded = trial.status.as_ref().and_then(|status| status.run.as_ref()).or(next.run.as_ref());
-    for job in &scene.jobs {
-        let is_stray = recorded.is_none_or(|run| job.name_any() != run.job);
-        if is_stray && job.metadata.deletion_timestamp.is_none() {
-            tracing::info!(job = job.name_any(), "deleting a Job that is not the recorded run");
-            delete(&job.namespace().unwrap_or_default(), &job.name_any(), &job.uid().unwrap_or_default(), context)
-                .await?;
-        }
+    let is_stray = |job: &&Arc<Job>| {
+        recorded.is_none_or(|run| job.name_any() != run.job) && job.metadata.deletion_timestamp.is_none()
+    };
+    let strays: Vec<_> = scene.jobs.iter().filter(is_stray).collect();
+    if strays.is_empty() {
+        return Ok(());
+    }
+    // The run that another leader has just recorded is no stray: a cached Trial may not know of it yet.
+    let namespace = trial.namespace().unwrap_or_default();
+    let live = found(call(context.api::<Trial>(&namespace).get(&trial.name_any())).await)?;
+    if live.is_none_or(|live| live.resource_version() != trial.resource_version()) {
+        return Ok(());
+    }
+    for job in strays {
+        tracing::info!(job = job.name_any(), "deleting a Job that is not the recorded run");
+        delete(&namespace, &job.name_any(), &job.uid().unwrap_or_default(), context).await?;
     }
     Ok(())
 }
