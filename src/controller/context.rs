@@ -52,7 +52,7 @@ impl Context {
         let reporter = Reporter { controller: FIELD_MANAGER.to_owned(), instance: None };
         Context {
             recorder: Recorder::new(client.clone(), reporter),
-            followers: Followers::new(client.clone(), queues.clone(), telemetry.clone()),
+            followers: Followers::new(client.clone(), queues.clone(), telemetry.clone(), stores.pods.clone()),
             client,
             settings,
             stores,
