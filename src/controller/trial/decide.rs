@@ -424,3 +424,6 @@ fn with_last_line(message: String, log_tail: Option<&str>) -> String {
         None => message,
     }
 }
+
+#[cfg(test)]
+mod tests;
