@@ -52,7 +52,7 @@ impl Context {
         let reporter = Reporter { controller: FIELD_MANAGER.to_owned(), instance: None };
         Context {
             recorder: Recorder::new(client.clone(), reporter),
-            followers: Followers::new(client.clone(), queues.clone(), telemetry.clone()),
+            followers: Followers::new(client.clone(), queues.clone(), telemetry.clone(), stores.pods.clone()),
             client,
             settings,
             stores,
@@ -85,10 +85,7 @@ impl Context {
     pub fn keep_verdict(&self, study: &Study, verdict: &Verdict) {
         let key = (study.uid().unwrap_or_default(), study.metadata.generation.unwrap_or_default());
         let mut verdicts = self.verdicts.lock().unwrap_or_else(PoisonError::into_inner);
-        // Deleted Studies are dropped whenever there are many.
-        if verdicts.len() > 1_000 {
-            verdicts.clear();
-        }
+        bound(&mut verdicts);
         verdicts.insert(key.0, (key.1, verdict.clone()));
     }
 
@@ -97,9 +94,7 @@ impl Context {
         let recorded =
             self.trials_of(study).iter().filter_map(|t| t.status.as_ref()?.completion_time.as_ref().map(|t| t.0)).max();
         let mut completions = self.completions.lock().unwrap_or_else(PoisonError::into_inner);
-        if completions.len() > 1_000 {
-            completions.clear();
-        }
+        bound(&mut completions);
         let last = completions.entry(study.uid().unwrap_or_default()).or_insert(Timestamp::MIN);
         let floor = recorded.max(Some(*last)).and_then(|t| t.checked_add(SignedDuration::from_micros(1)).ok());
         // The API keeps microseconds.
@@ -112,7 +107,9 @@ impl Context {
     pub fn wrote(&self, object: &impl ResourceExt) {
         let version = object.resource_version().and_then(|version| version.parse().ok());
         if let (Some(uid), Some(version)) = (object.uid(), version) {
-            self.written.lock().unwrap_or_else(PoisonError::into_inner).insert(uid, version);
+            let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+            bound(&mut written);
+            written.insert(uid, version);
         }
     }
 
@@ -138,6 +135,7 @@ impl Context {
     /// The Study's ConfigMap holds this Trial's assignment.
     pub fn keep_best(&self, study: &Study, trial: &str) {
         let mut kept = self.kept_best.lock().unwrap_or_else(PoisonError::into_inner);
+        bound(&mut kept);
         kept.insert(study.uid().unwrap_or_default(), trial.to_owned());
     }
 
@@ -149,5 +147,13 @@ impl Context {
                 && trial.spec.study == name
                 && trial.owner_references().iter().any(|owner| Some(&owner.uid) == uid.as_ref())
         })
+    }
+}
+
+/// Drops what is remembered of deleted objects, with all else, once there is much of it: nothing in here is
+/// needed for a right answer.
+fn bound<V>(remembered: &mut HashMap<String, V>) {
+    if remembered.len() > 4_000 {
+        remembered.clear();
     }
 }

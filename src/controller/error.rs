@@ -84,6 +84,10 @@ impl Failures {
     /// How long to wait after one more failure.
     pub fn next(&self, uid: &str, error: &Error) -> Duration {
         let mut failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those of deleted objects are never reset.
+        if failures.len() > 4_000 {
+            failures.clear();
+        }
         let count = failures.entry(uid.to_owned()).or_default();
         *count += 1;
         if error.is_expected() && *count <= 5 {

@@ -5,6 +5,7 @@ use kube::Resource;
 use kube::runtime::events::{Event, EventType};
 
 use super::context::Context;
+use super::error::call;
 use crate::api::Trial;
 
 /// What an Event tells.
@@ -31,7 +32,7 @@ pub async fn publish<K: Resource<DynamicType = ()>>(context: &Context, object: &
         action: note.action.to_owned(),
         secondary: note.trial.map(|name| trial(name, object)),
     };
-    if let Err(error) = context.recorder.publish(&event, &object.object_ref(&())).await {
+    if let Err(error) = call(context.recorder.publish(&event, &object.object_ref(&()))).await {
         tracing::debug!(%error, reason = note.reason, "an Event could not be published");
     }
 }

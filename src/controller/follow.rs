@@ -1,7 +1,7 @@
 //! Follows the logs that carry metrics, live: of the sidecar, or of the trainer itself. Observations
 //! stay in memory; a new one asks for its Study to be reconciled, and costs no write.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,6 +9,7 @@ use futures::io::{AsyncBufRead, AsyncReadExt};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::LogParams;
+use kube::runtime::reflector::Store;
 use kube::{Api, Client, ResourceExt};
 use tokio::task::JoinHandle;
 
@@ -39,6 +40,8 @@ pub struct Reports {
     pub ended: bool,
     /// The log cannot be read any more, because the pod is gone.
     pub lost: bool,
+    /// The log could not be read to its end, for now.
+    pub unread: bool,
 }
 
 /// Where a pod's metrics are found, and what to look for.
@@ -77,6 +80,8 @@ pub struct Followers {
     client: Client,
     queues: Queues,
     telemetry: Arc<Telemetry>,
+    /// The pods that there are: the logs of others are forgotten.
+    known: Store<Pod>,
     pods: Mutex<HashMap<String, Follower>>,
 }
 
@@ -96,8 +101,8 @@ impl Drop for Follower {
 }
 
 impl Followers {
-    pub fn new(client: Client, queues: Queues, telemetry: Arc<Telemetry>) -> Followers {
-        Followers { client, queues, telemetry, pods: Mutex::default() }
+    pub fn new(client: Client, queues: Queues, telemetry: Arc<Telemetry>, known: Store<Pod>) -> Followers {
+        Followers { client, queues, telemetry, known, pods: Mutex::default() }
     }
 
     /// What was read of a pod so far.
@@ -121,8 +126,16 @@ impl Followers {
     /// Follows a pod's log, if it is not followed already.
     pub fn follow(&self, pod_uid: &str, followed: &Followed) {
         let mut pods = self.pods();
+        if !pods.contains_key(pod_uid) {
+            // Pods of deleted Trials and of earlier runs.
+            let known: HashSet<String> = self.known.state().iter().filter_map(|pod| pod.uid()).collect();
+            pods.retain(|uid, _| known.contains(uid));
+        }
         let follower = pods.entry(pod_uid.to_owned()).or_insert_with(|| self.follower(followed));
-        if follower.task.is_none() {
+        // One that ended early found no log: the node may not have known the pod yet.
+        let is_followed = follower.task.as_ref().is_some_and(|task| !task.is_finished());
+        let ended = follower.reports.lock().unwrap_or_else(PoisonError::into_inner).ended;
+        if !is_followed && !ended {
             let log = follower.log.clone();
             follower.task = Some(tokio::spawn(async move { log.lock().await.follow().await }));
         }
@@ -226,13 +239,12 @@ impl Log {
             Ok(result) => result,
             Err(_) => Err(Error::Timeout),
         };
-        match result {
-            Ok(()) => {}
-            Err(error) => {
-                tracing::debug!(pod = self.followed.pod, %error, "the log cannot be read");
-                self.reports().lost = matches!(error.code(), Some(404 | 400));
-            }
+        if let Err(error) = &result {
+            tracing::debug!(pod = self.followed.pod, %error, "the log cannot be read");
         }
+        let mut reports = self.reports();
+        reports.lost = result.as_ref().is_err_and(|error| matches!(error.code(), Some(404 | 400)));
+        reports.unread = result.is_err() && !reports.lost;
     }
 
     async fn stream(&mut self, follow: bool) -> Result<(), Error> {
@@ -260,6 +272,12 @@ impl Log {
                 Ok(read) => read.map_err(kube::Error::ReadEvents)?,
             };
             if read == 0 {
+                // A trainer need not end its last line.
+                if !follow {
+                    lines.finish(|line, _| {
+                        self.line(line);
+                    });
+                }
                 return Ok(());
             }
             let mut news = false;

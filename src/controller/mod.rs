@@ -87,10 +87,18 @@ async fn run_scope(
         control(context.stores.studies.clone(), study_queue, concurrency, context.clone(), "study", study::reconcile);
     let trials =
         control(context.stores.trials.clone(), trial_queue, concurrency, context.clone(), "trial", trial::reconcile);
+    let ready = context.clone();
+    let controllers = async move {
+        // A pass over half-filled stores would take what it does not see for gone.
+        ready.stores.wait_until_ready().await;
+        tokio::select! {
+            () = studies => {}
+            () = trials => {}
+        }
+    };
     tokio::select! {
         () = watches => {}
-        () = studies => {}
-        () = trials => {}
+        () = controllers => {}
     }
 }
 

@@ -28,6 +28,19 @@ pub struct Stores {
     pub pods: Store<Pod>,
 }
 
+impl Stores {
+    /// Waits until every watch has listed what there is.
+    pub async fn wait_until_ready(&self) {
+        // An error means that a watch has ended, and then the process does.
+        let _ = tokio::join!(
+            self.studies.wait_until_ready(),
+            self.trials.wait_until_ready(),
+            self.jobs.wait_until_ready(),
+            self.pods.wait_until_ready(),
+        );
+    }
+}
+
 /// Objects that are to be reconciled.
 pub type Queue<K> = UnboundedReceiver<ObjectRef<K>>;
 

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, OwnerReference};
 use kube::api::{Patch, PatchParams, PostParams};
+use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
 use serde_json::json;
 
@@ -20,7 +21,7 @@ use super::error::{Error, call, found};
 use super::events::{Note, publish};
 use crate::api::{
     DesiredState, FIELD_MANAGER, InvalidSpec, PRUNED, StopRecord, Study, StudyStatus, Trial, is_true, new_trial,
-    not_ready, recorded, study_status,
+    not_ready, recorded, study_status, trial_name,
 };
 use crate::core::{Decision, Stop, decide};
 use crate::validate::ValidStudy;
@@ -57,11 +58,17 @@ pub async fn reconcile(study: Arc<Study>, context: Arc<Context>) -> Result<Optio
     let decision = decide(&valid.core, &view.history, view.orphans, &recorded(study.status.as_ref()), now);
     stop(&decision.stops, &view, &context).await?;
     // A count from a cache may be behind our own writes: proposals need a live one.
-    let (view, decision) = match decision.proposals.is_empty() {
+    let (view, mut decision) = match decision.proposals.is_empty() {
         true => (view, decision),
         false => propose(&study, &valid, &context, now).await?,
     };
+    let obstacle = leave_out_taken_names(&study, &mut decision, &context);
     let status = status(&study, &valid, &view, &decision, &old, now);
+    if let Some(Obstacle::Stranger(message)) = &obstacle {
+        let status = not_ready(&status, "NameConflict", message, study.metadata.generation, now);
+        write_status(&study, &status, &context).await?;
+        return Ok(Some(Duration::from_secs(30)));
+    }
     write_status(&study, &status, &context).await?;
     announce(&study, &old, &status, &context).await;
     let conflict = create(&study, &valid, &decision, &context).await?;
@@ -72,7 +79,47 @@ pub async fn reconcile(study: Arc<Study>, context: Arc<Context>) -> Result<Optio
         return Ok(Some(Duration::from_secs(30)));
     }
     best::keep(&study, &status, &context).await?;
-    Ok(Some(look_again(&decision, now)))
+    Ok(Some(if obstacle.is_some() { Duration::from_secs(1) } else { look_again(&decision, now) }))
+}
+
+/// What has the name of the next Trial.
+enum Obstacle {
+    /// A Trial that goes with an earlier Study of this name.
+    Leaving,
+    /// A Trial that belongs to somebody else.
+    Stranger(String),
+}
+
+/// Proposals whose names are taken are for a later pass: an index that is given out is not proposed again.
+fn leave_out_taken_names(study: &Study, decision: &mut Decision, context: &Context) -> Option<Obstacle> {
+    let namespace = study.namespace().unwrap_or_default();
+    let taken = decision.proposals.iter().enumerate().find_map(|(at, proposal)| {
+        let name = trial_name(&study.name_any(), proposal.index);
+        let trial = context.stores.trials.get(&ObjectRef::new(&name).within(&namespace))?;
+        Some((at, obstacle(study, &trial)?))
+    });
+    let (at, obstacle) = taken?;
+    decision.recorded.last_index = decision.proposals[at].index.checked_sub(1);
+    decision.proposals.truncate(at);
+    // What comes before is created in this pass, and brings the next one.
+    (at == 0).then_some(obstacle)
+}
+
+/// Why the name of `trial` cannot be had, if the Trial is not this Study's.
+fn obstacle(study: &Study, trial: &Trial) -> Option<Obstacle> {
+    let owners = trial.owner_references();
+    if owners.iter().any(|owner| Some(&owner.uid) == study.metadata.uid.as_ref()) {
+        return None;
+    }
+    // There is one Study of this name: another UID is that of an earlier one, whose Trials go with it.
+    let of_predecessor = owners.iter().any(|owner| owner.kind == Study::kind(&()) && owner.name == study.name_any());
+    if of_predecessor || trial.metadata.deletion_timestamp.is_some() {
+        return Some(Obstacle::Leaving);
+    }
+    let name = trial.name_any();
+    Some(Obstacle::Stranger(format!(
+        "the Trial {name} exists and belongs to somebody else: delete it, or rename the Study"
+    )))
 }
 
 /// Decides on what the API server holds now. Off the async threads: a sampler may take its time.
@@ -167,12 +214,10 @@ async fn create(
             }
             Err(error) if error.code() == Some(409) => {
                 let existing = found(call(api.get(&name)).await)?;
-                let ours = |trial: &Trial| {
-                    trial.owner_references().iter().any(|owner| Some(&owner.uid) == study.metadata.uid.as_ref())
-                };
-                return Ok(existing.filter(|trial| !ours(trial)).map(|_| {
-                    format!("the Trial {name} exists and belongs to somebody else: delete it, or rename the Study")
-                }));
+                return Ok(match existing.and_then(|trial| obstacle(study, &trial)) {
+                    Some(Obstacle::Stranger(message)) => Some(message),
+                    Some(Obstacle::Leaving) | None => None,
+                });
             }
             Err(error) => return Err(error),
         }

@@ -12,7 +12,7 @@ use kube::ResourceExt;
 use super::super::follow::Reports;
 use super::pods::{self, PodState};
 use crate::api::{Condition, DesiredState, PRUNED, Phase, Run, Trial, TrialStatus, observed};
-use crate::build::{Source, job_name};
+use crate::build::{SIDECAR_CONTAINER, Source, job_name};
 use crate::core::Series;
 use crate::metrics::Summary;
 use crate::validate::ValidStudy;
@@ -32,6 +32,8 @@ pub enum JobSeen {
     Ours(Box<Job>),
     /// Something of its name is there, and belongs to somebody else.
     Foreign(String),
+    /// Something of its name is there, and is going: it belonged to an earlier Trial of this name.
+    Leaving,
 }
 
 /// All that a decision rests on.
@@ -63,7 +65,7 @@ pub enum Action {
     /// Delete the Job that has this UID.
     Delete { name: String, uid: String },
     /// Have the Job removed after so many seconds: its result is recorded.
-    Expire { name: String, seconds: i64 },
+    Expire { name: String, uid: String, seconds: i64 },
 }
 
 /// What to write, then to do.
@@ -86,12 +88,17 @@ pub fn decide(seen: &Seen) -> Decision {
         return if stopped { seen.stop(old) } else { seen.start(old, 1) };
     };
     match &seen.job {
+        // Nothing of this Trial runs, whoever has the name.
+        JobSeen::Absent | JobSeen::Foreign(_) | JobSeen::Leaving if stopped => seen.stop(old),
         JobSeen::Foreign(owner) => {
             let message =
                 format!("NameConflict: the Job {} belongs to {owner}: delete it, or rename the Study", run.job);
             seen.wait(old, "NameConflict", message, Duration::from_secs(30))
         }
-        JobSeen::Absent if stopped => seen.stop(old),
+        JobSeen::Leaving => {
+            let message = format!("waiting: the Job {} of an earlier Trial is going", run.job);
+            seen.wait(old, "NameInUse", message, Duration::from_secs(5))
+        }
         // Recorded, and never created, or not known to have been: creating it is safe.
         JobSeen::Absent if run.job_uid.is_none() => {
             Decision { status: old, action: Action::Create, look_again: Some(LOOK_SOON) }
@@ -111,7 +118,7 @@ const LOOK_LATER: Duration = Duration::from_secs(60);
 
 impl Seen<'_> {
     fn with_job(&self, job: &Job, mut status: TrialStatus, stopped: bool) -> Decision {
-        if job.metadata.deletion_timestamp.is_some() {
+        if is_deleted(job) {
             status.message = Some("stopping: its pods are being terminated".to_owned());
             return Decision { status, action: Action::None, look_again: Some(LOOK_LATER) };
         }
@@ -163,7 +170,7 @@ impl Seen<'_> {
         if !is_known && self.now.duration_since(ended) < REPORTS_LIMIT {
             return Decision { status, action: Action::None, look_again: Some(Duration::from_millis(500)) };
         }
-        let series = self.final_series();
+        let series = self.final_series(&status);
         self.note_series(&mut status, &series);
         status.log_tail = self.log_tail.clone().or(status.log_tail);
         if let Some(why) = self.pod.and_then(|pod| pods::disruption(pod, self.study.template.trainer_name())) {
@@ -174,11 +181,11 @@ impl Seen<'_> {
             let message = with_last_line(why.unwrap_or(job_message), status.log_tail.as_deref());
             return self.finish(status, Phase::Failed, "TrainerFailed", format!("TrainerFailed: {message}"));
         }
+        if !self.is_result_known() {
+            return self.next_run(status, "ResultLost", "its pod or log had vanished before the result was read");
+        }
         if !status.objectives.is_empty() {
             return self.finish(status, Phase::Succeeded, "Succeeded", String::new());
-        }
-        if self.pod.is_none() || self.reports.lost {
-            return self.next_run(status, "ResultLost", "its pod or log had vanished before the result was read");
         }
         let message = self.metrics_missing();
         self.finish(status, Phase::Failed, "MetricsMissing", message)
@@ -206,12 +213,26 @@ impl Seen<'_> {
     fn is_all_read(&self) -> bool {
         let summary = self.pod.and_then(pods::summary);
         let all_of_summary = || summary.is_some_and(|summary| summary.count <= self.reports.series.count());
-        self.study.template.source == Source::Stdout || self.reports.ended || self.reports.lost || all_of_summary()
+        let has_log = self.pod.is_none_or(|pod| pods::has_log(pod, SIDECAR_CONTAINER));
+        match self.study.template.source {
+            Source::Stdout => !self.reports.unread,
+            Source::File => self.reports.ended || self.reports.lost || all_of_summary() || !has_log,
+        }
     }
 
-    /// The series read; where the log was lost, what the termination message kept of it.
-    fn final_series(&self) -> Series {
-        let mut series = self.reports.series.clone();
+    /// Whether the last report is known, or that there was none: the log was read to its end, or the
+    /// termination message tells. What was read of a log that was lost half-way is not the result.
+    fn is_result_known(&self) -> bool {
+        let is_lost = self.reports.lost || self.reports.unread;
+        self.reports.ended || self.pod.is_some_and(|pod| !is_lost || pods::summary(pod).is_some())
+    }
+
+    /// The series read; where the log was lost, what the status and the termination message kept of it.
+    fn final_series(&self, status: &TrialStatus) -> Series {
+        let mut series = match self.is_behind(status) {
+            true => self.recorded_series(status),
+            false => self.reports.series.clone(),
+        };
         let objective = &self.study.core.objective;
         let summary: Option<Summary> = self.pod.and_then(pods::summary);
         let kept =
@@ -234,15 +255,28 @@ impl Seen<'_> {
             && run.pod_uid.as_ref() != Some(&uid)
         {
             run.attempts += 1;
-            run.pod_uid = Some(uid);
+            // Observations belong to an attempt: the next one starts without them.
+            if run.pod_uid.replace(uid).is_some() {
+                (status.objectives, status.observations, status.dropped) = Default::default();
+            }
         }
     }
 
     fn note_reports(&self, status: &mut TrialStatus) {
-        let series = self.reports.series.clone();
-        if series.last_step().is_some() {
-            self.note_series(status, &series);
+        if self.reports.series.last_step().is_some() && !self.is_behind(status) {
+            self.note_series(status, &self.reports.series);
         }
+    }
+
+    /// Whether the status knows more: after a restart the log is read again from its start.
+    fn is_behind(&self, status: &TrialStatus) -> bool {
+        self.reports.series.count() < self.recorded_series(status).count()
+    }
+
+    fn recorded_series(&self, status: &TrialStatus) -> Series {
+        let metric = &self.study.core.objective.metric;
+        let recorded = status.observations.iter().find(|series| series.metric == *metric);
+        recorded.map(|s| Series::from_recorded(&s.steps, &s.values, s.count)).unwrap_or_default()
     }
 
     fn note_series(&self, status: &mut TrialStatus, series: &Series) {
@@ -339,20 +373,36 @@ impl Seen<'_> {
 fn after_the_end(seen: &Seen, status: TrialStatus) -> Decision {
     let mut action = Action::None;
     if let JobSeen::Ours(job) = &seen.job
-        && job.metadata.deletion_timestamp.is_none()
+        && !is_deleted(job)
         && status.run.as_ref().is_some_and(|run| run.job == job.name_any())
     {
         let has_ttl = job.spec.as_ref().and_then(|spec| spec.ttl_seconds_after_finished).is_some();
         if job_end(job).is_none() {
             action = delete(job);
         } else if !has_ttl {
-            action = Action::Expire { name: job.name_any(), seconds: seen.study.template.ttl_seconds() };
+            let (name, uid) = (job.name_any(), job.uid().unwrap_or_default());
+            action = Action::Expire { name, uid, seconds: seen.study.template.ttl_seconds() };
         }
     }
     Decision { status, action, look_again: None }
 }
 
+/// What is written where the API server refuses the Job of the recorded run; it is tried again.
+pub fn refused(status: &TrialStatus, why: &str, generation: Option<i64>, now: Timestamp) -> TrialStatus {
+    let message = format!("JobRefused: {why}");
+    let condition = Condition::next(&status.conditions, "Running", false, "JobRefused", &message, generation, now);
+    TrialStatus { message: Some(message), conditions: vec![condition], ..status.clone() }
+}
+
+fn is_deleted(job: &Job) -> bool {
+    job.metadata.deletion_timestamp.is_some()
+}
+
+/// Deletes a Job, unless that is under way.
 fn delete(job: &Job) -> Action {
+    if is_deleted(job) {
+        return Action::None;
+    }
     Action::Delete { name: job.name_any(), uid: job.uid().unwrap_or_default() }
 }
 
@@ -374,3 +424,6 @@ fn with_last_line(message: String, log_tail: Option<&str>) -> String {
         None => message,
     }
 }
+
+#[cfg(test)]
+mod tests;

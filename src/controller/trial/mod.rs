@@ -11,6 +11,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Event, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{
     DeleteParams, ListParams, LogParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy,
 };
@@ -41,9 +42,9 @@ pub async fn reconcile(trial: Arc<Trial>, context: Arc<Context>) -> Result<Optio
     let scene = observe(&trial, &study, &valid, &context).await?;
     let decision = decide::decide(&scene.seen(&trial, &valid));
     delete_strays(&trial, &decision.status, &scene, &context).await?;
-    write_status(&trial, &decision.status, &context).await?;
+    let written = write_status(&trial, &decision.status, &context).await?;
     announce(&trial, &study, &decision, &context).await;
-    apply(&trial, &valid, &decision, &context).await?;
+    apply(written.as_ref().unwrap_or(&trial), &valid, &decision, &context).await?;
     if decision.status.phase.is_finished() {
         context.followers.forget(scene.pods.iter().filter_map(|pod| pod.uid()));
     }
@@ -113,7 +114,7 @@ async fn observe(trial: &Trial, study: &Study, valid: &ValidStudy, context: &Con
             Some(job) => JobSeen::Ours(Box::new(Job::clone(job))),
             // Absence is believed only from a live GET.
             None if status.phase.is_finished() => JobSeen::Absent,
-            None => job_seen(found(call(context.api::<Job>(&namespace).get(name)).await)?, &uid),
+            None => job_seen(found(call(context.api::<Job>(&namespace).get(name)).await)?, trial),
         },
     };
     // A cached Job that is not the recorded one may be an old one of the same name.
@@ -121,7 +122,7 @@ async fn observe(trial: &Trial, study: &Study, valid: &ValidStudy, context: &Con
         && run.job_uid.is_some()
         && run.job_uid != cached.uid()
     {
-        job = job_seen(found(call(context.api::<Job>(&namespace).get(&run.job)).await)?, &uid);
+        job = job_seen(found(call(context.api::<Job>(&namespace).get(&run.job)).await)?, trial);
     }
     let mut scene = Scene {
         job,
@@ -145,6 +146,13 @@ async fn observe(trial: &Trial, study: &Study, valid: &ValidStudy, context: &Con
         return Ok(scene);
     }
     let ended = job_end(job).is_some();
+    if ended {
+        // The watch of pods may be behind that of Jobs: how the pod ended, and that it is gone, is believed
+        // only from a live look.
+        let of_job = ListParams::default().labels(&format!("batch.kubernetes.io/controller-uid={job_uid}"));
+        let pods = call(context.api::<Pod>(&namespace).list(&of_job)).await?;
+        scene.pods = pods.items.into_iter().map(Arc::new).collect();
+    }
     let stopping = trial.spec.desired_state == DesiredState::Stopped;
     if let Some(pod) = pods::newest(&scene.pods) {
         (scene.reports, scene.log_tail) = read_pod(pod, valid, ended, ended || stopping, context).await;
@@ -159,10 +167,14 @@ async fn observe(trial: &Trial, study: &Study, valid: &ValidStudy, context: &Con
     Ok(scene)
 }
 
-fn job_seen(job: Option<Job>, trial_uid: &str) -> JobSeen {
+fn job_seen(job: Option<Job>, trial: &Trial) -> JobSeen {
+    // There is one Trial of this name: another UID is that of an earlier one, whose Job goes with it.
+    let is_predecessor = |owner: &OwnerReference| owner.kind == Trial::kind(&()) && owner.name == trial.name_any();
     match job {
         None => JobSeen::Absent,
-        Some(job) if is_owned(&job, trial_uid) => JobSeen::Ours(Box::new(job)),
+        Some(job) if is_owned(&job, &trial.uid().unwrap_or_default()) => JobSeen::Ours(Box::new(job)),
+        Some(job) if job.metadata.deletion_timestamp.is_some() => JobSeen::Leaving,
+        Some(job) if job.owner_references().iter().any(is_predecessor) => JobSeen::Leaving,
         Some(job) => {
             let owner = job.owner_references().first().map(|owner| format!("{} {}", owner.kind, owner.name));
             JobSeen::Foreign(owner.unwrap_or_else(|| "nobody".to_owned()))
@@ -223,28 +235,37 @@ async fn job_trouble(job: &Job, context: &Context) -> Option<String> {
     let params = ListParams::default().fields(&format!("involvedObject.uid={},type=Warning", job.uid()?));
     let events = call(api.list(&params)).await.ok()?;
     let last = events.items.into_iter().max_by_key(|event| event.metadata.creation_timestamp.clone())?;
-    Some(format!("{}: {}", last.reason.unwrap_or_default(), last.message.unwrap_or_default()))
+    Some(format!("{}: {}", last.reason.unwrap_or_default(), pods::refusal(&last.message.unwrap_or_default())))
 }
 
 /// A Job of the Trial that is not the recorded run is deleted on sight.
 async fn delete_strays(trial: &Trial, next: &TrialStatus, scene: &Scene, context: &Context) -> Result<(), Error> {
     // Before a run was recorded none of its Jobs can be known to be a stray by name alone.
     let recorded = trial.status.as_ref().and_then(|status| status.run.as_ref()).or(next.run.as_ref());
-    for job in &scene.jobs {
-        let is_stray = recorded.is_none_or(|run| job.name_any() != run.job);
-        if is_stray && job.metadata.deletion_timestamp.is_none() {
-            tracing::info!(job = job.name_any(), "deleting a Job that is not the recorded run");
-            delete(&job.namespace().unwrap_or_default(), &job.name_any(), &job.uid().unwrap_or_default(), context)
-                .await?;
-        }
+    let is_stray = |job: &&Arc<Job>| {
+        recorded.is_none_or(|run| job.name_any() != run.job) && job.metadata.deletion_timestamp.is_none()
+    };
+    let strays: Vec<_> = scene.jobs.iter().filter(is_stray).collect();
+    if strays.is_empty() {
+        return Ok(());
+    }
+    // The run that another leader has just recorded is no stray: a cached Trial may not know of it yet.
+    let namespace = trial.namespace().unwrap_or_default();
+    let live = found(call(context.api::<Trial>(&namespace).get(&trial.name_any())).await)?;
+    if live.is_none_or(|live| live.resource_version() != trial.resource_version()) {
+        return Ok(());
+    }
+    for job in strays {
+        tracing::info!(job = job.name_any(), "deleting a Job that is not the recorded run");
+        delete(&namespace, &job.name_any(), &job.uid().unwrap_or_default(), context).await?;
     }
     Ok(())
 }
 
-/// Writes the status if it has changed, at the resourceVersion it was computed from.
-async fn write_status(trial: &Trial, status: &TrialStatus, context: &Context) -> Result<(), Error> {
+/// Writes the status if it has changed, at the resourceVersion it was computed from; the Trial as written.
+async fn write_status(trial: &Trial, status: &TrialStatus, context: &Context) -> Result<Option<Trial>, Error> {
     if trial.status.as_ref() == Some(status) {
-        return Ok(());
+        return Ok(None);
     }
     let patch = json!({
         "apiVersion": Trial::api_version(&()),
@@ -256,7 +277,7 @@ async fn write_status(trial: &Trial, status: &TrialStatus, context: &Context) ->
     let api = context.api::<Trial>(&trial.namespace().unwrap_or_default());
     let written = call(api.patch_status(&trial.name_any(), &params, &Patch::Apply(patch))).await?;
     context.wrote(&written);
-    Ok(())
+    Ok(Some(written))
 }
 
 async fn announce(trial: &Trial, study: &Study, decision: &Decision, context: &Context) {
@@ -281,8 +302,8 @@ async fn apply(trial: &Trial, valid: &ValidStudy, decision: &Decision, context: 
         Action::None => Ok(()),
         Action::Create => create(trial, valid, &decision.status, context).await,
         Action::Delete { name, uid } => delete(&namespace, name, uid, context).await,
-        Action::Expire { name, seconds } => {
-            let patch = json!({"spec": {"ttlSecondsAfterFinished": seconds}});
+        Action::Expire { name, uid, seconds } => {
+            let patch = json!({"metadata": {"uid": uid}, "spec": {"ttlSecondsAfterFinished": seconds}});
             let api = context.api::<Job>(&namespace);
             found(call(api.patch(name, &PatchParams::default(), &Patch::Merge(patch))).await)?;
             Ok(())
@@ -313,6 +334,12 @@ async fn create(trial: &Trial, valid: &ValidStudy, status: &TrialStatus, context
     let job = build::job(&valid.template, &identity, &environment, &context.settings.sidecar);
     match post_job(&namespace, &job, false, context).await {
         Err(error) if error.code() == Some(409) => Ok(()),
+        Err(error) if matches!(error.code(), Some(400 | 403 | 422)) => {
+            // A quota or an admission policy: a person must see it.
+            let status = decide::refused(status, &error.to_string(), trial.metadata.generation, Timestamp::now());
+            write_status(trial, &status, context).await?;
+            Err(error)
+        }
         result => result,
     }
 }

@@ -50,6 +50,13 @@ pub fn state(pod: &Pod, trainer: &str) -> PodState {
         let message = normalised(condition.message.as_deref().unwrap_or("no node takes its pod"));
         return PodState::Waiting { reason: "Unschedulable", message };
     }
+    // Before what others wait for: a sidecar that is started over and over does not stop the trainer.
+    let running = containers(pod)
+        .find(|container| container.name == trainer)
+        .and_then(|container| container.state.as_ref()?.running.clone());
+    if let Some(running) = running {
+        return PodState::Running(running.started_at.map_or(Timestamp::UNIX_EPOCH, |time| time.0));
+    }
     for container in containers(pod) {
         let waiting = container.state.as_ref().and_then(|state| state.waiting.as_ref());
         let reason = waiting.and_then(|waiting| waiting.reason.as_deref()).unwrap_or_default();
@@ -57,13 +64,9 @@ pub fn state(pod: &Pod, trainer: &str) -> PodState {
             return PodState::Waiting { reason, message: trouble(reason, container) };
         }
     }
-    let running = containers(pod)
-        .find(|container| container.name == trainer)
-        .and_then(|container| container.state.as_ref()?.running.clone());
-    match running {
-        Some(running) => PodState::Running(running.started_at.map_or(Timestamp::UNIX_EPOCH, |time| time.0)),
-        None if containers(pod).any(|c| c.name == trainer && terminated(c).is_some()) => PodState::Ended,
-        None => PodState::Waiting { reason: "Starting", message: "its pod is starting".to_owned() },
+    match containers(pod).any(|c| c.name == trainer && terminated(c).is_some()) {
+        true => PodState::Ended,
+        false => PodState::Waiting { reason: "Starting", message: "its pod is starting".to_owned() },
     }
 }
 
@@ -75,6 +78,10 @@ pub fn has_ended(pod: &Pod) -> bool {
 /// Why the trainer failed: exit code, signal, out of memory, deadline.
 pub fn failure(pod: &Pod, trainer: &str) -> Option<String> {
     let status = pod.status.as_ref()?;
+    if status.reason.as_deref() == Some("Evicted") {
+        // Says what was outgrown; the exit code only says that it was killed.
+        return Some(format!("pod Evicted: {}", status.message.as_deref().unwrap_or_default().trim()));
+    }
     let ended = containers(pod)
         .filter(|container| container.name != SIDECAR_CONTAINER)
         .filter_map(|c| Some((c, terminated(c)?)));
@@ -154,7 +161,7 @@ fn trouble(reason: &str, container: &ContainerStatus) -> String {
             format!("container {}: {:?} is not the name of an image ({reason})", container.name, container.image)
         }
         _ => match detail {
-            Some(detail) => format!("container {}: {reason}: {detail}", container.name),
+            Some(detail) => format!("container {}: {reason}: {}", container.name, without_ids(detail)),
             None => format!("container {}: {reason}", container.name),
         },
     }
@@ -169,6 +176,31 @@ fn normalised(message: &str) -> String {
         (!resource.contains([' ', ','])).then(|| format!("{nodes} nodes have a free {resource}"))
     });
     short.unwrap_or_else(|| message.to_owned())
+}
+
+/// Why a Job has no pods, as its Event says, without the name that each attempt makes up anew.
+pub fn refusal(message: &str) -> String {
+    let message = message.strip_prefix("(combined from similar events): ").unwrap_or(message);
+    let Some((before, (name, after))) =
+        message.split_once("pods \"").and_then(|(before, rest)| Some((before, rest.split_once('"')?)))
+    else {
+        return message.to_owned();
+    };
+    let stem = name.rsplit_once('-').map_or(name, |(stem, _)| stem);
+    format!("{before}pods \"{stem}-…\"{after}")
+}
+
+/// Without the container IDs that a runtime makes up anew at each attempt.
+fn without_ids(message: &str) -> String {
+    let is_id = |word: &str| word.len() >= 32 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let words = message.split_inclusive(|c: char| !c.is_ascii_alphanumeric());
+    words
+        .map(|word| match word.strip_suffix(|c: char| !c.is_ascii_alphanumeric()) {
+            Some(stem) if is_id(stem) => format!("…{}", &word[stem.len()..]),
+            None if is_id(word) => "…".to_owned(),
+            _ => word.to_owned(),
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -189,5 +221,18 @@ mod tests {
             ),
             "0/2 nodes are available: 1 Insufficient cpu, 1 node(s) had untolerated taint {a: b}"
         );
+    }
+
+    #[test]
+    fn the_refusal_of_a_pod_is_told_without_the_name_that_each_attempt_makes_up() {
+        assert_eq!(
+            refusal("Error creating: pods \"digits-0003-x7k2p\" is forbidden: exceeded quota: q, requested: cpu=1"),
+            "Error creating: pods \"digits-0003-…\" is forbidden: exceeded quota: q, requested: cpu=1"
+        );
+        assert_eq!(
+            refusal("(combined from similar events): Error creating: pods \"digits-0003-r2-abcde\" is forbidden"),
+            "Error creating: pods \"digits-0003-r2-…\" is forbidden"
+        );
+        assert_eq!(refusal("admission webhook \"w\" denied the request"), "admission webhook \"w\" denied the request");
     }
 }

@@ -1,0 +1,864 @@
+//! Each test is a statement about one view of a Trial. [`Scene::decide`] decides twice: whatever is seen, a
+//! second look at it writes nothing more.
+
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::{Value, json};
+
+use super::super::pods;
+use super::*;
+use crate::api::StudySpec;
+use crate::core::Direction;
+use crate::metrics::Dropped;
+use crate::validate::validate;
+
+const NOW: &str = "2026-03-01T12:00:30Z";
+/// The Job's end: its reports are waited for until 12:00:40.
+const ENDED: &str = "2026-03-01T12:00:20Z";
+const LATER: &str = "2026-03-01T12:01:00Z";
+const SPEC: &str = r#"
+objectives: [{metric: accuracy, direction: Maximize}]
+maxTrials: 9
+parameters: [{name: lr, double: {min: 0, max: 1}}]
+jobTemplate:
+  spec:
+    ttlSecondsAfterFinished: 600
+    template:
+      spec:
+        containers: [{name: trainer, image: "trainer:1"}]
+"#;
+
+/// What is seen of the Trial `digits-0003`.
+#[derive(Clone)]
+struct Scene {
+    study: ValidStudy,
+    trial: Trial,
+    job: JobSeen,
+    pod: Option<Pod>,
+    reports: Reports,
+    log_tail: Option<String>,
+    job_trouble: Option<String>,
+    checkpoint: bool,
+    now: Timestamp,
+}
+
+fn time(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+fn read<T: serde::de::DeserializeOwned>(value: Value) -> T {
+    serde_json::from_value(value).unwrap()
+}
+
+/// A Trial that was just proposed.
+fn proposed() -> Scene {
+    let spec: StudySpec = serde_yaml::from_str(SPEC).unwrap();
+    let trial = read(json!({
+        "apiVersion": "sweep-operator.dev/v1alpha1",
+        "kind": "Trial",
+        "metadata": {"name": "digits-0003", "namespace": "default", "uid": "trial-3", "generation": 1},
+        "spec": {
+            "study": "digits", "index": 3, "assignments": {"lr": "0.5"},
+            "sampler": {"name": "random", "version": 1}, "desiredState": "Running",
+        },
+    }));
+    Scene {
+        study: validate("digits", &spec).unwrap(),
+        trial,
+        job: JobSeen::Absent,
+        pod: None,
+        reports: Reports::default(),
+        log_tail: None,
+        job_trouble: None,
+        checkpoint: false,
+        now: time(NOW),
+    }
+}
+
+/// Its run is recorded, the Job's UID not yet.
+fn recorded() -> Scene {
+    let scene = proposed();
+    let status = scene.look().status;
+    scene.with_status(status)
+}
+
+/// Its Job `job-1` was seen.
+fn with_job() -> Scene {
+    let scene = recorded().job(json!({}));
+    let status = scene.look().status;
+    scene.with_status(status)
+}
+
+/// Its trainer runs in the pod `pod-1`.
+fn running() -> Scene {
+    let scene = with_job().pod(pod("pod-1", "Running", running_state()));
+    let status = scene.look().status;
+    scene.with_status(status)
+}
+
+/// Its Job is Complete, and its trainer ended with 0.
+fn complete() -> Scene {
+    running().job(ended("Complete")).pod(pod("pod-1", "Succeeded", exit(0)))
+}
+
+/// Its Job is Failed, and its trainer ended like this.
+fn failed(trainer: Value) -> Scene {
+    running().job(ended("Failed")).pod(pod("pod-1", "Failed", trainer)).all_read()
+}
+
+fn ended(how: &str) -> Value {
+    json!({"conditions": [
+        {"type": "FailureTarget", "status": "True", "lastTransitionTime": ENDED},
+        {"type": how, "status": "True", "reason": "BackoffLimitExceeded", "message": "the Job's own words", "lastTransitionTime": ENDED},
+    ]})
+}
+
+fn pod(uid: &str, phase: &str, trainer: Value) -> Value {
+    json!({
+        "metadata": {"name": uid, "uid": uid, "creationTimestamp": "2026-03-01T12:00:00Z"},
+        "status": {
+            "phase": phase,
+            "initContainerStatuses": [container("sweep-sidecar", running_state())],
+            "containerStatuses": [container("trainer", trainer)],
+        },
+    })
+}
+
+fn container(name: &str, state: Value) -> Value {
+    json!({"name": name, "image": "trainer:1", "imageID": "", "ready": false, "restartCount": 0, "state": state})
+}
+
+fn running_state() -> Value {
+    json!({"running": {"startedAt": "2026-03-01T12:00:05Z"}})
+}
+
+fn exit(code: i32) -> Value {
+    json!({"terminated": {"exitCode": code}})
+}
+
+fn waiting(reason: &str, message: &str) -> Value {
+    json!({"waiting": {"reason": reason, "message": message}})
+}
+
+/// A pod whose trainer waits, so that nothing of it has run.
+fn starting(trainer: Value) -> Value {
+    let mut pod = pod("pod-1", "Pending", trainer);
+    pod["status"]["initContainerStatuses"] = json!([]);
+    pod
+}
+
+/// The pod with the sidecar's termination message.
+fn with_summary(mut pod: Value, summary: Value) -> Value {
+    let state = json!({"terminated": {"exitCode": 0, "message": summary.to_string()}});
+    pod["status"]["initContainerStatuses"] = json!([container("sweep-sidecar", state)]);
+    pod
+}
+
+fn with_condition(mut pod: Value, type_: &str, reason: &str) -> Value {
+    pod["status"]["conditions"] = json!([{"type": type_, "status": "True", "reason": reason}]);
+    pod
+}
+
+impl Scene {
+    fn with_status(mut self, status: TrialStatus) -> Scene {
+        self.trial.status = Some(status);
+        self
+    }
+
+    fn job(mut self, status: Value) -> Scene {
+        let name = self.trial.status.as_ref().and_then(|status| Some(status.run.as_ref()?.job.clone())).unwrap();
+        let job = json!({"metadata": {"name": name, "uid": "job-1"}, "spec": {"template": {}}, "status": status});
+        self.job = JobSeen::Ours(read(job));
+        self
+    }
+
+    fn edit_job(mut self, edit: impl FnOnce(&mut Job)) -> Scene {
+        let JobSeen::Ours(job) = &mut self.job else { panic!("there is no Job") };
+        edit(job);
+        self
+    }
+
+    fn pod(mut self, pod: Value) -> Scene {
+        self.pod = Some(read(pod));
+        self
+    }
+
+    fn no_pod(mut self) -> Scene {
+        self.pod = None;
+        self
+    }
+
+    fn absent(mut self) -> Scene {
+        (self.job, self.pod, self.reports) = (JobSeen::Absent, None, Reports::default());
+        self
+    }
+
+    fn reported(mut self, points: &[(u64, f64)]) -> Scene {
+        for (step, value) in points {
+            self.reports.series.push(*step, *value, Direction::Maximize, &[]);
+        }
+        self
+    }
+
+    /// The sidecar has said that this was all.
+    fn all_read(mut self) -> Scene {
+        self.reports.ended = true;
+        self
+    }
+
+    fn log_is_lost(mut self) -> Scene {
+        self.reports.lost = true;
+        self
+    }
+
+    fn log(mut self, tail: &str) -> Scene {
+        self.log_tail = Some(tail.to_owned());
+        self
+    }
+
+    fn at(mut self, now: &str) -> Scene {
+        self.now = time(now);
+        self
+    }
+
+    fn stdout(mut self) -> Scene {
+        self.study.template.source = Source::Stdout;
+        self
+    }
+
+    fn stopped(mut self, stop: Value) -> Scene {
+        self.trial.spec.desired_state = DesiredState::Stopped;
+        self.trial.spec.stop = read(stop);
+        self
+    }
+
+    fn pruned(self) -> Scene {
+        self.stopped(json!({"reason": "Pruned", "message": "0.1 at step 3 is too low", "step": 3, "at": NOW}))
+    }
+
+    fn look(&self) -> Decision {
+        decide(&Seen {
+            trial: &self.trial,
+            study: &self.study,
+            job: self.job.clone(),
+            pod: self.pod.as_ref(),
+            reports: self.reports.clone(),
+            log_tail: self.log_tail.clone(),
+            job_trouble: self.job_trouble.clone(),
+            checkpoint: self.checkpoint,
+            completion: self.now,
+            now: self.now,
+        })
+    }
+
+    /// The decision; a second look a little later, with the status written, must ask for no other one.
+    fn decide(&self) -> Decision {
+        let decision = self.look();
+        let mut next = self.clone().with_status(decision.status.clone());
+        let job = |status: &TrialStatus| status.run.as_ref().map(|run| run.job.clone());
+        if self.trial.status.as_ref().and_then(job) != job(&decision.status) {
+            // The Job that was seen is not that of the run which is recorded now.
+            next = next.absent();
+        }
+        next.now = self.now + SignedDuration::from_secs(1);
+        let again = next.look();
+        assert_eq!(again.status, decision.status, "a second look writes something else");
+        if decision.action != Action::None {
+            assert_eq!(again.action, decision.action, "what may have failed is not tried again");
+        }
+        decision
+    }
+}
+
+fn message(decision: &Decision) -> &str {
+    decision.status.message.as_deref().unwrap_or_default()
+}
+
+fn job_uid(decision: &Decision) -> Option<&str> {
+    decision.status.run.as_ref()?.job_uid.as_deref()
+}
+
+fn run(decision: &Decision) -> (u32, &str) {
+    let run = decision.status.run.as_ref().unwrap();
+    (run.number, &run.job)
+}
+
+fn delete_of(uid: &str) -> Action {
+    Action::Delete { name: "digits-0003".to_owned(), uid: uid.to_owned() }
+}
+
+/// (type, status, reason) of each condition.
+fn conditions(decision: &Decision) -> Vec<(&str, bool, &str)> {
+    let holds = |c: &Condition| c.status == crate::api::ConditionStatus::True;
+    decision.status.conditions.iter().map(|c| (c.type_.as_str(), holds(c), c.reason.as_str())).collect()
+}
+
+#[track_caller]
+fn assert_finished(decision: &Decision, phase: Phase, reason: &str) {
+    assert_eq!(decision.status.phase, phase, "{decision:?}");
+    assert_eq!(conditions(decision)[0], ("Finished", true, reason));
+    assert!(decision.status.completion_time.is_some());
+    assert_eq!(decision.action, Action::None);
+}
+
+#[track_caller]
+fn assert_run_2_follows(decision: &Decision, why: &str) {
+    assert_eq!(run(decision), (2, "digits-0003-r2"), "{decision:?}");
+    assert_eq!(job_uid(decision), None);
+    assert_eq!((decision.status.phase, decision.status.disruptions), (Phase::Pending, 1));
+    assert_eq!(message(decision), format!("run 2 follows: {why}"));
+    assert_eq!(decision.action, Action::Create);
+    assert!(decision.status.observations.is_empty());
+}
+
+mod the_run_and_its_job {
+    use super::*;
+
+    #[test]
+    fn a_run_is_recorded_before_its_job_is_created() {
+        // The action is carried out once the status is written.
+        let decision = proposed().decide();
+        assert_eq!(run(&decision), (1, "digits-0003"));
+        assert_eq!(job_uid(&decision), None);
+        assert_eq!(decision.action, Action::Create);
+        assert_eq!(conditions(&decision), [("Running", false, "Starting")]);
+    }
+
+    #[test]
+    fn a_recorded_run_without_a_job_is_created_again_only_while_its_uid_is_unknown() {
+        assert_eq!(recorded().decide().action, Action::Create);
+        assert_run_2_follows(&with_job().absent().decide(), "its Job was deleted");
+    }
+
+    #[test]
+    fn the_uid_of_the_job_is_recorded_once_it_is_seen() {
+        assert_eq!(job_uid(&recorded().job(json!({})).decide()), Some("job-1"));
+    }
+
+    #[test]
+    fn a_lost_job_is_followed_by_the_next_run_which_starts_without_observations() {
+        let mut scene = running().reported(&[(1, 0.5)]);
+        scene.checkpoint = true;
+        let status = scene.decide().status;
+        assert!(!status.observations.is_empty());
+        assert_run_2_follows(&scene.with_status(status).absent().decide(), "its Job was deleted");
+    }
+
+    #[test]
+    fn a_job_of_the_same_name_with_another_uid_is_deleted_by_its_uid_once() {
+        let other = with_job().edit_job(|job| job.metadata.uid = Some("other".to_owned()));
+        let decision = other.decide();
+        assert_eq!(decision.action, delete_of("other"));
+        assert_eq!(job_uid(&decision), Some("job-1"));
+        let going = other.edit_job(|job| job.metadata.deletion_timestamp = Some(read(json!(NOW))));
+        assert_eq!(going.decide().action, Action::None);
+    }
+
+    #[test]
+    fn a_job_of_somebody_else_is_a_name_conflict() {
+        let mut scene = recorded();
+        scene.job = JobSeen::Foreign("Deployment web".to_owned());
+        let decision = scene.decide();
+        assert_eq!(decision.action, Action::None);
+        assert_eq!(
+            message(&decision),
+            "NameConflict: the Job digits-0003 belongs to Deployment web: delete it, or rename the Study"
+        );
+        assert_eq!(conditions(&decision), [("Running", false, "NameConflict")]);
+        // Nothing of the Trial runs: it can be stopped.
+        assert_finished(&scene.stopped(Value::Null).decide(), Phase::Stopped, "Stopped");
+    }
+
+    #[test]
+    fn a_job_that_goes_with_an_earlier_trial_is_waited_for() {
+        let mut scene = recorded();
+        scene.job = JobSeen::Leaving;
+        let decision = scene.decide();
+        assert_eq!(decision.action, Action::None);
+        assert_eq!(message(&decision), "waiting: the Job digits-0003 of an earlier Trial is going");
+    }
+
+    #[test]
+    fn a_deleted_job_is_waited_for() {
+        let going = |scene: Scene| scene.edit_job(|job| job.metadata.deletion_timestamp = Some(read(json!(NOW))));
+        for scene in [going(running()), going(running().pruned()), going(complete())] {
+            let decision = scene.decide();
+            assert_eq!(decision.action, Action::None);
+            assert_eq!(decision.status.phase, Phase::Running);
+            assert_eq!(message(&decision), "stopping: its pods are being terminated");
+        }
+    }
+
+    #[test]
+    fn a_refused_job_is_told_and_tried_again() {
+        let scene = recorded();
+        let old = scene.trial.status.clone().unwrap();
+        let refused = refused(&old, "exceeded quota (403)", Some(1), scene.now);
+        let decision = scene.with_status(refused.clone()).decide();
+        assert_eq!(decision.status, refused);
+        assert_eq!(message(&decision), "JobRefused: exceeded quota (403)");
+        assert_eq!(decision.action, Action::Create);
+    }
+
+    #[test]
+    fn more_than_ten_disruptions_fail() {
+        let mut scene = with_job();
+        for n in 2..=11 {
+            let decision = scene.absent().decide();
+            assert_eq!(run(&decision), (n, format!("digits-0003-r{n}").as_str()));
+            scene = proposed().with_status(decision.status).job(json!({}));
+            let status = scene.decide().status;
+            scene = scene.with_status(status);
+        }
+        let decision = scene.absent().decide();
+        assert_finished(&decision, Phase::Failed, "Lost");
+        assert_eq!(
+            message(&decision),
+            "Lost: its Job was deleted; 10 earlier runs had ended without the trainer's fault as well"
+        );
+        assert_eq!(decision.status.disruptions, 11);
+    }
+}
+
+mod stopping {
+    use super::*;
+
+    #[test]
+    fn a_stopped_trial_keeps_its_evidence_and_log_before_its_job_goes() {
+        let decision = running().reported(&[(1, 0.2), (3, 0.1)]).log("epoch 3\n").pruned().decide();
+        assert_eq!(decision.action, delete_of("job-1"));
+        assert_eq!(decision.status.phase, Phase::Running);
+        assert_eq!(decision.status.observations[0].steps, [1, 3]);
+        assert_eq!(decision.status.log_tail.as_deref(), Some("epoch 3\n"));
+    }
+
+    #[test]
+    fn evidence_that_is_being_read_again_after_a_restart_is_not_shortened() {
+        let scene = running().reported(&[(1, 0.2), (2, 0.3), (3, 0.1)]).pruned();
+        let status = scene.decide().status;
+        let mut restarted = scene.with_status(status);
+        restarted.reports = Reports::default();
+        assert_eq!(restarted.reported(&[(1, 0.2)]).decide().status.observations[0].steps, [1, 2, 3]);
+    }
+
+    #[test]
+    fn a_trial_is_pruned_by_the_pruner_and_stopped_by_the_study_or_a_user() {
+        let pruned = running().pruned().absent().decide();
+        assert_finished(&pruned, Phase::Pruned, "Pruned");
+        assert_eq!(message(&pruned), "Pruned: 0.1 at step 3 is too low");
+        let stop = json!({"reason": "TargetReached", "message": "the study has ended", "at": NOW});
+        let stopped = running().stopped(stop).absent().decide();
+        assert_finished(&stopped, Phase::Stopped, "Stopped");
+        assert_eq!(message(&stopped), "TargetReached: the study has ended");
+        let by_a_user = running().stopped(Value::Null).absent().decide();
+        assert_finished(&by_a_user, Phase::Stopped, "Stopped");
+        assert_eq!(message(&by_a_user), "stopped by a user");
+    }
+
+    #[test]
+    fn a_trial_that_is_stopped_before_it_started_has_no_run() {
+        for scene in [proposed(), recorded()] {
+            assert_finished(&scene.stopped(Value::Null).decide(), Phase::Stopped, "Stopped");
+        }
+        assert_eq!(proposed().stopped(Value::Null).decide().status.run, None);
+    }
+}
+
+mod the_result {
+    use super::*;
+
+    #[test]
+    fn a_complete_job_with_an_objective_succeeds() {
+        let decision = complete().reported(&[(1, 0.5), (2, 0.9)]).all_read().log("done").decide();
+        assert_finished(&decision, Phase::Succeeded, "Succeeded");
+        assert_eq!(decision.status.objectives[0].value, 0.9);
+        assert_eq!(decision.status.objectives[0].step, Some(2));
+        assert_eq!(decision.status.log_tail.as_deref(), Some("done"));
+        assert_eq!(decision.status.message, None);
+    }
+
+    #[test]
+    fn a_complete_job_without_metrics_has_failed_and_says_where_was_looked() {
+        let file = complete().all_read().decide();
+        assert_finished(&file, Phase::Failed, "MetricsMissing");
+        assert_eq!(
+            message(&file),
+            r#"MetricsMissing: the trainer ended without reporting accuracy; looked for lines such as {"step": 1, "accuracy": 0.5} in the file $SWEEP_METRICS"#
+        );
+        let stdout = complete().stdout().decide();
+        assert!(message(&stdout).ends_with("in the output of container trainer"), "{stdout:?}");
+    }
+
+    #[test]
+    fn missing_metrics_are_told_with_what_was_dropped_and_what_is_wrong_with_the_file() {
+        let mut scene = complete().all_read();
+        scene.reports.dropped = Dropped { non_finite: 2, ..Dropped::default() };
+        scene.reports.problem = Some("the file is a directory".to_owned());
+        let decision = scene.decide();
+        assert!(
+            message(&decision).ends_with("; the file is a directory; dropped: 2 non-finite values"),
+            "{decision:?}"
+        );
+        assert_eq!(conditions(&decision)[1], ("MetricsDropped", true, "LinesDropped"));
+    }
+
+    fn summary() -> Value {
+        json!({
+            "objectives": [{"metric": "accuracy", "last": {"step": 9, "value": 0.7}, "best": {"step": 6, "value": 0.8}}],
+            "count": 9,
+        })
+    }
+
+    #[test]
+    fn where_the_log_is_lost_the_termination_message_has_the_last_and_the_best_value() {
+        let pod = with_summary(pod("pod-1", "Succeeded", exit(0)), summary());
+        let decision = complete().pod(pod).log_is_lost().reported(&[(1, 0.1), (2, 0.2)]).decide();
+        assert_finished(&decision, Phase::Succeeded, "Succeeded");
+        assert_eq!(decision.status.observations[0].steps, [1, 2, 6, 9]);
+        assert_eq!(decision.status.observations[0].values, [0.1, 0.2, 0.8, 0.7]);
+        assert_eq!(decision.status.objectives[0].value, 0.7);
+    }
+
+    #[test]
+    fn a_summary_without_the_objective_tells_that_it_was_never_reported() {
+        let pod = with_summary(pod("pod-1", "Succeeded", exit(0)), json!({"count": 0}));
+        assert_finished(&complete().pod(pod).log_is_lost().decide(), Phase::Failed, "MetricsMissing");
+    }
+
+    #[test]
+    fn a_result_that_nobody_can_read_any_more_is_run_again() {
+        let why = "its pod or log had vanished before the result was read";
+        assert_run_2_follows(&complete().no_pod().at(LATER).decide(), why);
+        assert_run_2_follows(&complete().log_is_lost().decide(), why);
+        assert_run_2_follows(&complete().stdout().log_is_lost().decide(), why);
+    }
+
+    #[test]
+    fn what_was_read_of_a_log_before_it_was_lost_is_no_result() {
+        assert_run_2_follows(
+            &complete().reported(&[(1, 0.1)]).log_is_lost().decide(),
+            "its pod or log had vanished before the result was read",
+        );
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_read_for_now_is_tried_again_and_then_lost() {
+        for scene in [complete(), complete().stdout()] {
+            let mut scene = scene.reported(&[(1, 0.1)]);
+            scene.reports.unread = true;
+            assert_eq!(scene.decide().status.phase, Phase::Running);
+            assert_run_2_follows(&scene.at(LATER).decide(), "its pod or log had vanished before the result was read");
+        }
+    }
+
+    #[test]
+    fn late_reports_are_waited_for_up_to_a_limit_and_no_longer() {
+        let scene = complete().reported(&[(1, 0.1)]);
+        let decision = scene.decide();
+        assert_eq!((decision.status.phase, decision.action), (Phase::Running, Action::None));
+        assert!(decision.look_again.unwrap() < Duration::from_secs(1));
+        assert_finished(&scene.at("2026-03-01T12:00:40Z").decide(), Phase::Succeeded, "Succeeded");
+        assert_finished(&complete().at(LATER).decide(), Phase::Failed, "MetricsMissing");
+    }
+
+    #[test]
+    fn nothing_is_waited_for_once_all_that_the_summary_counts_was_read() {
+        let summary = json!({"objectives": [], "count": 2});
+        let pod = with_summary(pod("pod-1", "Succeeded", exit(0)), summary);
+        let decision = complete().pod(pod).reported(&[(1, 0.1), (2, 0.2)]).decide();
+        assert_finished(&decision, Phase::Succeeded, "Succeeded");
+    }
+
+    #[test]
+    fn a_pod_that_is_not_seen_to_have_ended_is_waited_for() {
+        for scene in [complete().no_pod(), complete().pod(pod("pod-1", "Running", running_state()))] {
+            assert_eq!(scene.all_read().reported(&[(1, 0.1)]).decide().status.phase, Phase::Running);
+        }
+    }
+
+    #[test]
+    fn a_job_is_not_over_while_its_pods_terminate() {
+        let target =
+            json!({"conditions": [{"type": "SuccessCriteriaMet", "status": "True", "lastTransitionTime": ENDED}]});
+        let decision = complete().job(target).reported(&[(1, 0.1)]).all_read().decide();
+        assert_eq!((decision.status.phase, decision.action), (Phase::Running, Action::None));
+    }
+}
+
+mod failures {
+    use super::*;
+
+    #[track_caller]
+    fn assert_fails(scene: Scene, words: &str) {
+        let decision = scene.decide();
+        assert_finished(&decision, Phase::Failed, "TrainerFailed");
+        assert_eq!(message(&decision), format!("TrainerFailed: {words}"));
+        assert_eq!(decision.status.disruptions, 0);
+    }
+
+    #[test]
+    fn a_failure_is_told_by_exit_code_signal_or_memory_and_the_last_line_of_the_log() {
+        assert_fails(failed(exit(3)), "container trainer exit code 3");
+        assert_fails(failed(exit(139)), "container trainer was killed by signal 11 (exit code 139)");
+        let oom = json!({"terminated": {"exitCode": 137, "reason": "OOMKilled"}});
+        assert_fails(failed(oom), "container trainer was killed for using more memory than its limit (OOMKilled)");
+        let log = "epoch 1\nKeyError: 'lr'\n\n";
+        assert_fails(failed(exit(1)).log(log), "container trainer exit code 1: KeyError: 'lr'");
+    }
+
+    #[test]
+    fn a_failed_trainer_s_observations_are_kept() {
+        let decision = failed(exit(1)).reported(&[(1, 0.4)]).decide();
+        assert_eq!(decision.status.observations[0].values, [0.4]);
+    }
+
+    #[test]
+    fn a_failed_job_whose_pod_is_gone_is_told_in_the_job_s_words() {
+        assert_fails(failed(exit(1)).no_pod().at(LATER), "the Job's own words");
+    }
+
+    #[test]
+    fn a_pod_that_outgrew_its_storage_has_failed_and_says_so() {
+        let mut evicted = pod("pod-1", "Failed", exit(137));
+        evicted["status"]["reason"] = json!("Evicted");
+        evicted["status"]["message"] =
+            json!("Pod ephemeral local storage usage exceeds the total limit of containers 1Gi. ");
+        assert_fails(
+            failed(exit(137)).pod(evicted),
+            "pod Evicted: Pod ephemeral local storage usage exceeds the total limit of containers 1Gi.",
+        );
+    }
+
+    #[test]
+    fn a_deadline_of_the_pod_is_the_template_s_and_fails() {
+        let mut late = starting(waiting("ContainerCreating", ""));
+        late["status"]["phase"] = json!("Failed");
+        late["status"]["reason"] = json!("DeadlineExceeded");
+        late["status"]["message"] = json!("Pod was active too long");
+        assert_fails(failed(exit(1)).pod(late), "pod DeadlineExceeded: Pod was active too long");
+    }
+
+    #[test]
+    fn an_evicted_or_preempted_pod_is_not_the_trainer_s_failure() {
+        for reason in ["EvictionByEvictionAPI", "PreemptionByScheduler", "TerminationByKubelet"] {
+            let pod = with_condition(pod("pod-1", "Failed", exit(143)), "DisruptionTarget", reason);
+            let decision = failed(exit(143)).pod(pod).reported(&[(1, 0.4)]).decide();
+            assert_run_2_follows(&decision, &format!("its pod was disrupted ({reason})"));
+        }
+    }
+
+    #[test]
+    fn a_pod_that_the_node_rejected_before_the_trainer_started_is_not_the_trainer_s_failure() {
+        let mut rejected = starting(json!({}));
+        rejected["status"] = json!({"phase": "Failed", "reason": "OutOfcpu", "message": "no cpu"});
+        // No log can come of it, and none is waited for.
+        let scene = running().job(ended("Failed")).pod(rejected);
+        assert_run_2_follows(&scene.decide(), "the node rejected its pod before the trainer started (OutOfcpu)");
+    }
+
+    #[test]
+    fn a_success_while_being_disrupted_does_not_count() {
+        let pod = with_condition(pod("pod-1", "Succeeded", exit(0)), "DisruptionTarget", "EvictionByEvictionAPI");
+        let decision = complete().pod(pod).reported(&[(1, 0.4)]).all_read().decide();
+        assert_run_2_follows(&decision, "its pod was disrupted (EvictionByEvictionAPI)");
+    }
+}
+
+mod waiting_and_running {
+    use super::*;
+
+    #[track_caller]
+    fn assert_waits(scene: Scene, reason: &str, words: &str) {
+        let decision = scene.decide();
+        assert_eq!((decision.status.phase, &decision.action), (Phase::Pending, &Action::None));
+        assert_eq!(message(&decision), words);
+        assert_eq!(conditions(&decision), [("Running", false, reason)]);
+    }
+
+    #[test]
+    fn the_trouble_of_a_pod_is_told() {
+        let scene = |trainer| with_job().pod(starting(trainer));
+        for reason in ["ErrImagePull", "ImagePullBackOff"] {
+            assert_waits(
+                scene(waiting(reason, "rpc error: attempt 7")),
+                "ImagePullBackOff",
+                "container trainer: image trainer:1 cannot be pulled (ImagePullBackOff)",
+            );
+        }
+        assert_waits(
+            scene(waiting("CreateContainerConfigError", "secret \"s\" not found")),
+            "CreateContainerConfigError",
+            "container trainer: CreateContainerConfigError: secret \"s\" not found",
+        );
+        assert_waits(
+            scene(waiting("InvalidImageName", "x")),
+            "InvalidImageName",
+            "container trainer: \"trainer:1\" is not the name of an image (InvalidImageName)",
+        );
+        assert_waits(scene(waiting("ContainerCreating", "")), "Starting", "its pod is starting");
+    }
+
+    #[test]
+    fn a_message_does_not_change_with_the_container_id_of_each_attempt() {
+        let attempt = |id: &str| {
+            let message = format!("failed to generate container \"{id}\" spec: no command specified");
+            with_job().pod(starting(waiting("CreateContainerError", &message)))
+        };
+        for id in ["0123456789abcdef", "fedcba9876543210"] {
+            assert_waits(
+                attempt(&id.repeat(4)),
+                "CreateContainerError",
+                "container trainer: CreateContainerError: failed to generate container \"…\" spec: no command specified",
+            );
+        }
+    }
+
+    #[test]
+    fn a_pod_that_no_node_takes_is_told_in_plain_words() {
+        let mut pod = starting(json!({}));
+        pod["status"] = json!({"phase": "Pending", "conditions": [{
+            "type": "PodScheduled", "status": "False", "reason": "Unschedulable",
+            "message": "0/4 nodes are available: 4 Insufficient nvidia.com/gpu. preemption: none.",
+        }]});
+        assert_waits(with_job().pod(pod), "Unschedulable", "0/4 nodes have a free nvidia.com/gpu");
+    }
+
+    #[test]
+    fn why_a_job_has_no_pod_is_told() {
+        let mut scene = with_job();
+        assert_waits(scene.clone(), "NoPod", "its Job has no pod yet");
+        scene.job_trouble = Some("FailedCreate: exceeded quota".to_owned());
+        assert_waits(scene, "NoPod", "FailedCreate: exceeded quota");
+    }
+
+    #[test]
+    fn a_suspended_job_is_queued_and_has_not_failed() {
+        let scene = running().no_pod().edit_job(|job| job.spec.as_mut().unwrap().suspend = Some(true));
+        assert_waits(scene, "Queued", "queued: its Job is suspended");
+    }
+
+    #[test]
+    fn a_running_trainer_makes_a_running_trial() {
+        let decision = running().decide();
+        assert_eq!(decision.status.phase, Phase::Running);
+        assert_eq!(decision.status.start_time, Some(MicroTime(time("2026-03-01T12:00:05Z"))));
+        assert_eq!(conditions(&decision), [("Running", true, "TrainerRuns")]);
+        assert_eq!(decision.status.run.unwrap().attempts, 1);
+    }
+
+    #[test]
+    fn a_sidecar_that_crashes_over_and_over_does_not_make_the_trial_flap() {
+        let mut crashing = pod("pod-1", "Running", running_state());
+        crashing["status"]["initContainerStatuses"] =
+            json!([container("sweep-sidecar", waiting("CrashLoopBackOff", "back-off 10s"))]);
+        assert_eq!(running().pod(crashing).decide().status, running().decide().status);
+    }
+
+    #[test]
+    fn a_report_costs_no_write_but_at_a_checkpoint() {
+        let mut scene = running().reported(&[(1, 0.5)]);
+        assert_eq!(Some(scene.decide().status), scene.trial.status);
+        scene.checkpoint = true;
+        assert_eq!(scene.decide().status.observations[0].values, [0.5]);
+    }
+
+    #[test]
+    fn another_pod_is_another_attempt_and_starts_without_observations() {
+        let mut scene = running().reported(&[(1, 0.5), (2, 0.6)]);
+        scene.checkpoint = true;
+        let status = scene.decide().status;
+        let mut replaced = scene.with_status(status).pod(pod("pod-2", "Running", running_state()));
+        replaced.reports = Reports::default();
+        let decision = replaced.decide();
+        let run = decision.status.run.clone().unwrap();
+        assert_eq!((run.number, run.attempts, run.pod_uid.as_deref()), (1, 2, Some("pod-2")));
+        assert!(decision.status.observations.is_empty() && decision.status.objectives.is_empty());
+        // Steps that start again at 1 stand in for the older ones.
+        let again = replaced.with_status(decision.status).reported(&[(1, 0.1)]).decide();
+        assert_eq!(again.status.observations[0].values, [0.1]);
+    }
+
+    #[test]
+    fn of_an_indexed_job_pod_0_counts_and_of_several_attempts_the_newest() {
+        let pod = |uid: &str, index: Option<&str>, created: &str| {
+            let mut pod = pod(uid, "Running", running_state());
+            pod["metadata"]["creationTimestamp"] = json!(created);
+            if let Some(index) = index {
+                pod["metadata"]["labels"] = json!({"batch.kubernetes.io/job-completion-index": index});
+            }
+            std::sync::Arc::new(read::<Pod>(pod))
+        };
+        let newest = |pods: &[std::sync::Arc<Pod>]| pods::newest(pods).and_then(ResourceExt::uid);
+        let (early, late) = ("2026-03-01T12:00:00Z", "2026-03-01T12:00:09Z");
+        assert_eq!(newest(&[pod("a", Some("1"), late), pod("b", Some("0"), early)]).as_deref(), Some("b"));
+        assert_eq!(newest(&[pod("a", None, early), pod("b", None, late)]).as_deref(), Some("b"));
+        assert_eq!(newest(&[pod("a", Some("1"), late)]), None);
+    }
+}
+
+mod after_the_end {
+    use super::*;
+
+    fn finished(scene: Scene) -> Scene {
+        let status = scene.decide().status;
+        assert!(status.phase.is_finished());
+        scene.with_status(status)
+    }
+
+    #[test]
+    fn a_finished_trial_s_job_gets_its_ttl_once_and_the_status_is_never_written_again() {
+        let scene = finished(complete().reported(&[(1, 0.5)]).all_read());
+        let decision = scene.decide();
+        let expire = Action::Expire { name: "digits-0003".to_owned(), uid: "job-1".to_owned(), seconds: 600 };
+        assert_eq!(decision.action, expire);
+        let scene = scene.edit_job(|job| job.spec.as_mut().unwrap().ttl_seconds_after_finished = Some(600));
+        assert_eq!((scene.decide().action, scene.decide().look_again), (Action::None, None));
+        assert_eq!(scene.absent().at(LATER).decide().action, Action::None);
+    }
+
+    #[test]
+    fn a_finished_trial_is_not_stopped_any_more() {
+        let scene = finished(complete().reported(&[(1, 0.5)]).all_read());
+        assert_eq!(scene.stopped(Value::Null).decide().status.phase, Phase::Succeeded);
+    }
+
+    #[test]
+    fn a_job_that_still_runs_for_a_finished_trial_is_deleted() {
+        let scene = finished(recorded().stopped(Value::Null)).job(json!({}));
+        assert_eq!(scene.decide().action, delete_of("job-1"));
+    }
+}
+
+#[test]
+fn whatever_is_seen_a_second_look_writes_nothing_more() {
+    let bases = [recorded(), with_job(), running(), running().pruned(), recorded().stopped(Value::Null)];
+    let jobs = [json!({}), ended("Complete"), ended("Failed")];
+    let evicted = |phase| with_condition(pod("pod-1", phase, exit(143)), "DisruptionTarget", "EvictionByEvictionAPI");
+    let pods = [
+        starting(waiting("ErrImagePull", "x")),
+        pod("pod-1", "Running", running_state()),
+        pod("pod-2", "Running", running_state()),
+        pod("pod-1", "Succeeded", exit(0)),
+        pod("pod-2", "Failed", exit(1)),
+        with_summary(pod("pod-1", "Succeeded", exit(0)), json!({"count": 3})),
+        evicted("Failed"),
+        evicted("Running"),
+        json!({"metadata": {"name": "pod-3", "uid": "pod-3"}}),
+    ];
+    let finishes =
+        |scene: Scene| [scene.clone(), scene.clone().all_read(), scene.clone().log_is_lost(), scene.at(LATER)];
+    for base in bases {
+        base.clone().absent().decide();
+        for job in &jobs {
+            let with_job = base.clone().job(job.clone());
+            for scene in finishes(with_job.clone().no_pod()) {
+                scene.decide();
+            }
+            for pod in &pods {
+                for scene in finishes(with_job.clone().pod(pod.clone()).reported(&[(1, 0.3), (2, 0.2)]).log("line")) {
+                    scene.decide();
+                    Scene { checkpoint: true, ..scene }.decide();
+                }
+            }
+        }
+    }
+}
