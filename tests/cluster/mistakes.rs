@@ -185,6 +185,7 @@ fn a_job_of_somebody_else_is_never_touched() {
     let _operator = Operator::start(cluster, &namespace);
     namespace.apply(&shell_study("taken", "true").to_string());
     trial_message(&namespace, "taken-0000", "Pending", "NameConflict");
+    wait_for_message(&namespace, "taken", "NameConflict: NameConflict: the Job taken-0000 belongs to nobody");
     assert_eq!(namespace.get(&["job", "taken-0000"]).unwrap()["metadata"]["uid"], uid);
 }
 
@@ -214,4 +215,41 @@ fn suspending_starts_nothing_new_and_resuming_goes_on() {
     namespace.kubectl_ok(&["patch", "study", "paused", "--type=merge", "-p", r#"{"spec":{"suspend":false}}"#]);
     let study = wait_for_end(&namespace, "paused");
     assert_eq!(study["status"]["trials"]["succeeded"], 6, "{study:#}");
+}
+
+#[test]
+fn a_quota_is_waited_for_without_a_write_and_a_deleted_pod_costs_no_failure() {
+    let cluster = prepared();
+    if !require_node(cluster) {
+        return;
+    }
+    let namespace = cluster.namespace("quota");
+    let _operator = Operator::start(cluster, &namespace);
+    namespace.kubectl_ok(&["create", "quota", "none", "--hard=count/jobs.batch=0"]);
+    let mut study = shell_study("held", "sleep 2; echo \"{\\\"score\\\": $x}\" >> $SWEEP_METRICS; sleep 2");
+    study["spec"]["maxTrials"] = json!(1);
+    study["spec"]["maxFailedTrials"] = json!(0);
+    namespace.apply(&study.to_string());
+    let message = wait_for_message(&namespace, "held", "exceeded quota");
+    assert!(message.starts_with("Running: "), "{message}");
+    // Settled: what is tried again does not write again.
+    let version = || namespace.get(&["study", "held"]).unwrap()["metadata"]["resourceVersion"].clone();
+    let settled = wait_for("a quiet Study", LIMIT, || {
+        let before = version();
+        std::thread::sleep(std::time::Duration::from_secs(5));
+        let after = version();
+        if before == after { Ok(before) } else { Err((before, after)) }
+    });
+    assert_eq!(settled, version());
+    namespace.kubectl_ok(&["delete", "quota", "none"]);
+    wait_for("a running trial", LIMIT, || {
+        let trials = trials(&namespace, "held");
+        if trials.iter().any(|trial| trial["status"]["phase"] == "Running") { Ok(()) } else { Err(trials) }
+    });
+    namespace.kubectl_ok(&["delete", "pod", "-l", "sweep-operator.dev/study=held", "--wait=false"]);
+    let study = wait_for_end(&namespace, "held");
+    assert_eq!(study["status"]["trials"]["succeeded"], 1, "{study:#}");
+    let trial = trials(&namespace, "held").remove(0);
+    assert_eq!(trial["status"]["run"]["number"], 2, "{trial:#}");
+    assert_eq!(trial["status"]["disruptions"], 1);
 }

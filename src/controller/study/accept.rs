@@ -17,8 +17,6 @@ use crate::validate::{Problem, ValidStudy, validate};
 pub enum Accepted {
     Valid(Arc<ValidStudy>),
     Invalid(Arc<Vec<Problem>>),
-    /// The Job was refused for a reason that may pass, such as an admission webhook that is down.
-    NotYet(String),
 }
 
 /// Checks a generation of the spec once.
@@ -36,9 +34,8 @@ pub async fn accept(study: &Study, context: &Context) -> Result<Accepted, Error>
             Err(error) => match error.code() {
                 // Invalid, or unknown fields: only an edit helps.
                 Some(422 | 400) => Err(Arc::new(refusal(&error))),
-                Some(403) => {
-                    return Ok(Accepted::NotYet(format!("the API server refuses the Job of a Trial: {error}")));
-                }
+                // A quota or a policy may let it pass later: the Trial that waits for its Job tells.
+                Some(403) => Ok(Arc::new(valid)),
                 _ => return Err(error),
             },
         },

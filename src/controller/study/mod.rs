@@ -48,11 +48,6 @@ pub async fn reconcile(study: Arc<Study>, context: Arc<Context>) -> Result<Optio
             write_status(&study, &status, &context).await?;
             return Ok(None);
         }
-        Accepted::NotYet(message) => {
-            let status = not_ready(&old, "JobRefused", &message, study.metadata.generation, now);
-            write_status(&study, &status, &context).await?;
-            return Ok(Some(Duration::from_secs(30)));
-        }
     };
     let view = observe::cached(&study, &valid, &context);
     let decision = decide(&valid.core, &view.history, view.orphans, &recorded(study.status.as_ref()), now);
@@ -63,7 +58,10 @@ pub async fn reconcile(study: Arc<Study>, context: Arc<Context>) -> Result<Optio
         false => propose(&study, &valid, &context, now).await?,
     };
     let obstacle = leave_out_taken_names(&study, &mut decision, &context);
-    let status = status(&study, &valid, &view, &decision, &old, now);
+    let mut status = status(&study, &valid, &view, &decision, &old, now);
+    if let Some(message) = job_conflict(&view) {
+        status = not_ready(&status, "NameConflict", message, study.metadata.generation, now);
+    }
     if let Some(Obstacle::Stranger(message)) = &obstacle {
         let status = not_ready(&status, "NameConflict", message, study.metadata.generation, now);
         write_status(&study, &status, &context).await?;
@@ -80,6 +78,13 @@ pub async fn reconcile(study: Arc<Study>, context: Arc<Context>) -> Result<Optio
     }
     best::keep(&study, &status, &context).await?;
     Ok(Some(if obstacle.is_some() { Duration::from_secs(1) } else { look_again(&decision, now) }))
+}
+
+/// What a Trial says whose Job's name is taken.
+fn job_conflict(view: &View) -> Option<&str> {
+    let conditions = view.trials.iter().filter_map(|trial| trial.status.as_ref()).flat_map(|status| &status.conditions);
+    let conflict = conditions.into_iter().find(|condition| condition.reason == "NameConflict")?;
+    Some(&conflict.message)
 }
 
 /// What has the name of the next Trial.

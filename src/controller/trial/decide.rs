@@ -129,10 +129,10 @@ impl Seen<'_> {
             status.log_tail = self.log_tail.clone().or(status.log_tail);
             return Decision { status, action: delete(job), look_again: Some(LOOK_LATER) };
         }
-        if let Some((failed, message, at)) = job_end(job) {
-            return self.conclude(status, failed, message, at);
+        match job_end(job) {
+            Some(end) => self.conclude(status, end),
+            None => self.unfinished(job, status),
         }
-        self.unfinished(job, status)
     }
 
     /// The Job has not ended.
@@ -150,6 +150,10 @@ impl Seen<'_> {
         let suspended = job.spec.as_ref().and_then(|spec| spec.suspend) == Some(true);
         match state {
             _ if suspended => self.wait(status, "Queued", "queued: its Job is suspended".to_owned(), LOOK_LATER),
+            // Why a Job has no pod is told by its Events only, and nobody watches those.
+            PodState::Waiting { reason: reason @ "NoPod", message } => {
+                self.wait(status, reason, message, Duration::from_secs(5))
+            }
             PodState::Waiting { reason, message } => self.wait(status, reason, message, LOOK_LATER),
             PodState::Running(since) => {
                 status.phase = Phase::Running;
@@ -164,21 +168,28 @@ impl Seen<'_> {
     }
 
     /// The Job has ended: what is it worth?
-    fn conclude(&self, mut status: TrialStatus, failed: bool, job_message: String, ended: Timestamp) -> Decision {
+    fn conclude(&self, mut status: TrialStatus, end: JobEnd) -> Decision {
         // The watch of pods may be behind that of Jobs, and the log behind both.
         let is_known = self.pod.is_some_and(pods::has_ended) && self.is_all_read();
-        if !is_known && self.now.duration_since(ended) < REPORTS_LIMIT {
+        if !is_known && self.now.duration_since(end.at) < REPORTS_LIMIT {
             return Decision { status, action: Action::None, look_again: Some(Duration::from_millis(500)) };
         }
         let series = self.final_series(&status);
         self.note_series(&mut status, &series);
         status.log_tail = self.log_tail.clone().or(status.log_tail);
-        if let Some(why) = self.pod.and_then(|pod| pods::disruption(pod, self.study.template.trainer_name())) {
+        let trainer = self.study.template.trainer_name();
+        // Of a Job that has ended for another reason, such as its deadline, the pods are deleted by the Job itself.
+        let by_its_pod = !end.failed || end.reason == "BackoffLimitExceeded";
+        let disruption = self.pod.and_then(|pod| pods::disruption(pod, trainer)).filter(|_| by_its_pod);
+        if let Some(why) = disruption {
             return self.next_run(status, "Disrupted", &why);
         }
-        if failed {
-            let why = self.pod.and_then(|pod| pods::failure(pod, self.study.template.trainer_name()));
-            let message = with_last_line(why.unwrap_or(job_message), status.log_tail.as_deref());
+        if end.failed && by_its_pod && self.pod.is_none() {
+            return self.next_run(status, "ResultLost", "its pod had vanished before it was known how it ended");
+        }
+        if end.failed {
+            let why = self.pod.and_then(|pod| pods::failure(pod, trainer)).filter(|_| by_its_pod);
+            let message = with_last_line(why.unwrap_or(end.message), status.log_tail.as_deref());
             return self.finish(status, Phase::Failed, "TrainerFailed", format!("TrainerFailed: {message}"));
         }
         if !self.is_result_known() {
@@ -406,14 +417,25 @@ fn delete(job: &Job) -> Action {
     Action::Delete { name: job.name_any(), uid: job.uid().unwrap_or_default() }
 }
 
-/// How a Job ended, if it has: whether it failed, why, and when. `FailureTarget` and
-/// `SuccessCriteriaMet` are no end yet: pods still terminate.
-pub fn job_end(job: &Job) -> Option<(bool, String, Timestamp)> {
+/// How a Job ended.
+pub struct JobEnd {
+    failed: bool,
+    reason: String,
+    message: String,
+    at: Timestamp,
+}
+
+/// How a Job ended, if it has. `FailureTarget` and `SuccessCriteriaMet` are no end yet: pods still terminate.
+pub fn job_end(job: &Job) -> Option<JobEnd> {
     let conditions = job.status.as_ref()?.conditions.as_ref()?;
     let end = conditions.iter().find(|c| c.status == "True" && matches!(c.type_.as_str(), "Complete" | "Failed"))?;
-    let message = end.message.clone().or_else(|| end.reason.clone()).unwrap_or_default();
-    let at = end.last_transition_time.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0);
-    Some((end.type_ == "Failed", message, at))
+    let reason = end.reason.clone().unwrap_or_default();
+    Some(JobEnd {
+        failed: end.type_ == "Failed",
+        message: end.message.clone().unwrap_or_else(|| reason.clone()),
+        reason,
+        at: end.last_transition_time.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0),
+    })
 }
 
 /// The last line of the log often says best what went wrong.

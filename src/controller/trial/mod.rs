@@ -226,7 +226,8 @@ async fn log_tail(pod: &Pod, container: &str, context: &Context) -> Option<Strin
     let from = log.char_indices().rev().nth(3999).map_or(0, |(at, _)| at);
     // Terminal control sequences have no place in a status.
     let tail: String = log[from..].chars().filter(|c| *c == '\n' || *c == '\t' || !c.is_control()).collect();
-    (!tail.is_empty()).then_some(tail)
+    // What the node says where the container is gone is not the trainer's word.
+    (!tail.is_empty() && !tail.starts_with("unable to retrieve container logs")).then_some(tail)
 }
 
 /// Why a Job has no pods: quota and admission refusals are told by its Events only.

@@ -1,6 +1,6 @@
 //! What a pod tells of its Trial.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::ResourceExt;
 
@@ -108,11 +108,28 @@ pub fn disruption(pod: &Pod, trainer: &str) -> Option<String> {
     if let Some(target) = target {
         return Some(format!("its pod was disrupted ({})", target.reason.as_deref().unwrap_or("DisruptionTarget")));
     }
+    if is_deleted_while_running(pod, trainer) {
+        return Some("its pod was deleted".to_owned());
+    }
     let started = containers(pod).any(|c| {
         c.name == trainer && (terminated(c).is_some() || c.state.as_ref().is_some_and(|s| s.running.is_some()))
     });
     let reason = status.reason.as_deref().filter(|_| status.phase.as_deref() == Some("Failed") && !started)?;
     (reason != "DeadlineExceeded").then(|| format!("the node rejected its pod before the trainer started ({reason})"))
+}
+
+/// Whether the pod was told to go before its trainer had ended: how that ended then is not its own doing.
+fn is_deleted_while_running(pod: &Pod, trainer: &str) -> bool {
+    let Some(at) = &pod.metadata.deletion_timestamp else {
+        return false;
+    };
+    // The deletion's timestamp is when the grace period ends.
+    let grace = SignedDuration::from_secs(pod.metadata.deletion_grace_period_seconds.unwrap_or(0));
+    let ended = containers(pod).find(|c| c.name == trainer).and_then(|c| terminated(c)?.finished_at.clone());
+    match (ended, at.0.checked_sub(grace)) {
+        (Some(ended), Ok(asked)) => ended.0 >= asked,
+        _ => true,
+    }
 }
 
 /// What the sidecar left in its termination message.

@@ -612,8 +612,29 @@ mod failures {
     }
 
     #[test]
-    fn a_failed_job_whose_pod_is_gone_is_told_in_the_job_s_words() {
-        assert_fails(failed(exit(1)).no_pod().at(LATER), "the Job's own words");
+    fn a_failed_job_whose_pod_is_gone_runs_again_since_nobody_knows_how_it_ended() {
+        let decision = failed(exit(1)).no_pod().at(LATER).decide();
+        assert_run_2_follows(&decision, "its pod had vanished before it was known how it ended");
+    }
+
+    #[test]
+    fn a_job_beyond_its_deadline_is_told_in_the_job_s_words() {
+        let mut late = ended("Failed");
+        late["conditions"][1]["reason"] = json!("DeadlineExceeded");
+        assert_fails(running().job(late).no_pod().at(LATER), "the Job's own words");
+    }
+
+    #[test]
+    fn a_pod_that_was_deleted_while_its_trainer_ran_is_not_the_trainer_s_failure() {
+        let mut end = exit(137);
+        end["terminated"]["finishedAt"] = json!("2026-03-01T12:00:30Z");
+        let mut deleted = pod("pod-1", "Failed", end);
+        deleted["metadata"]["deletionGracePeriodSeconds"] = json!(5);
+        deleted["metadata"]["deletionTimestamp"] = json!("2026-03-01T12:00:30Z");
+        assert_run_2_follows(&failed(exit(137)).pod(deleted.clone()).decide(), "its pod was deleted");
+        // Asked to go only after it had ended: its end is its own.
+        deleted["metadata"]["deletionTimestamp"] = json!("2026-03-01T12:01:00Z");
+        assert_fails(failed(exit(137)).pod(deleted), "killed by signal 9");
     }
 
     #[test]
