@@ -253,3 +253,27 @@ fn a_quota_is_waited_for_without_a_write_and_a_deleted_pod_costs_no_failure() {
     assert_eq!(trial["status"]["run"]["number"], 2, "{trial:#}");
     assert_eq!(trial["status"]["disruptions"], 1);
 }
+
+#[test]
+fn a_study_that_is_applied_again_right_after_its_deletion_starts_from_its_first_trial() {
+    let cluster = prepared();
+    if !require_node(cluster) {
+        return;
+    }
+    let namespace = cluster.namespace("again");
+    let _operator = Operator::start(cluster, &namespace);
+    let slow = shell_study("again", "sleep 60");
+    namespace.apply(&slow.to_string());
+    wait_for("a running trial", LIMIT, || {
+        let trials = trials(&namespace, "again");
+        if trials.iter().any(|trial| trial["status"]["phase"] == "Running") { Ok(()) } else { Err(trials) }
+    });
+    namespace.kubectl_ok(&["delete", "study", "again"]);
+    let mut quick = shell_study("again", "echo \"{\\\"score\\\": $x}\" >> $SWEEP_METRICS");
+    quick["spec"]["maxTrials"] = json!(3);
+    namespace.apply(&quick.to_string());
+    let study = wait_for_end(&namespace, "again");
+    assert_eq!(study["status"]["trials"]["succeeded"], 3, "{study:#}");
+    let indices: Vec<_> = trials(&namespace, "again").iter().map(|trial| trial["spec"]["index"].clone()).collect();
+    assert_eq!(indices, [0, 1, 2]);
+}

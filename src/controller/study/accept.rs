@@ -29,6 +29,7 @@ pub async fn accept(study: &Study, context: &Context) -> Result<Accepted, Error>
     }
     let verdict = match validate(&study.name_any(), &study.spec) {
         Err(problems) => Err(Arc::new(problems)),
+        Ok(valid) if was_accepted(study) => Ok(Arc::new(valid)),
         Ok(valid) => match dry_run(study, &valid, context).await {
             Ok(()) => Ok(Arc::new(valid)),
             Err(error) => match error.code() {
@@ -51,6 +52,14 @@ pub async fn accept(study: &Study, context: &Context) -> Result<Accepted, Error>
         .await;
     }
     Ok(accepted(verdict))
+}
+
+/// Whether an earlier process has accepted this generation: what has changed in the cluster since does not
+/// make the spec of a running, or finished, Study invalid.
+fn was_accepted(study: &Study) -> bool {
+    let conditions = study.status.iter().flat_map(|status| &status.conditions);
+    let mut ready = conditions.filter(|condition| condition.type_ == "Ready");
+    ready.any(|ready| ready.observed_generation == study.metadata.generation && ready.reason != "InvalidSpec")
 }
 
 fn accepted(verdict: Verdict) -> Accepted {

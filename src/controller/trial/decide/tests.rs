@@ -634,7 +634,7 @@ mod failures {
         assert_run_2_follows(&failed(exit(137)).pod(deleted.clone()).decide(), "its pod was deleted");
         // Asked to go only after it had ended: its end is its own.
         deleted["metadata"]["deletionTimestamp"] = json!("2026-03-01T12:01:00Z");
-        assert_fails(failed(exit(137)).pod(deleted), "killed by signal 9");
+        assert_fails(failed(exit(137)).pod(deleted), "container trainer was killed by signal 9 (exit code 137)");
     }
 
     #[test]
