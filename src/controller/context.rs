@@ -10,6 +10,7 @@ use kube::{Api, Client, Resource, ResourceExt};
 use super::Settings;
 use super::error::Failures;
 use super::follow::Followers;
+use super::objects::is_owned_by;
 use super::telemetry::Telemetry;
 use super::watch::{Queues, Stores};
 use crate::api::{FIELD_MANAGER, Study, Trial};
@@ -141,11 +142,9 @@ impl Context {
 
     /// The Trials of a Study, as last seen.
     pub fn trials_of(&self, study: &Study) -> Vec<Arc<Trial>> {
-        let (namespace, name, uid) = (study.namespace(), study.name_any(), study.uid());
+        let (namespace, name) = (study.namespace(), study.name_any());
         self.stores.trials.state_filter(|trial| {
-            trial.namespace() == namespace
-                && trial.spec.study == name
-                && trial.owner_references().iter().any(|owner| Some(&owner.uid) == uid.as_ref())
+            trial.namespace() == namespace && trial.spec.study == name && is_owned_by(trial, study)
         })
     }
 }

@@ -73,6 +73,11 @@ impl Followed {
             study: study.core.name.clone(),
         }
     }
+
+    /// The container whose log it is.
+    pub fn container(&self) -> &str {
+        &self.container
+    }
 }
 
 /// The logs that are followed, by pod UID.

@@ -6,6 +6,7 @@ mod context;
 mod error;
 mod events;
 mod follow;
+mod objects;
 mod server;
 mod study;
 mod telemetry;

@@ -19,4 +19,6 @@ pub use ranking::{Best, beats, best};
 pub use rng::{Stream, fnv1a, stream};
 pub use series::{MAX_POINTS, Series};
 pub use space::{Activation, Assignments, Domain, Parameter, Space, Value};
-pub use study::{Direction, EndReason, Limits, Objective, PRUNED, Phase, Study, Trial, ValueOf, trial_name};
+pub use study::{
+    Direction, EndReason, Limits, MAX_DISRUPTIONS, Objective, PRUNED, Phase, Study, Trial, ValueOf, trial_name,
+};

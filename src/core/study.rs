@@ -169,6 +169,9 @@ impl std::fmt::Display for EndReason {
     }
 }
 
+/// How many runs of a trial may end without the trainer's fault; with one more it has failed.
+pub const MAX_DISRUPTIONS: u32 = 10;
+
 /// The stop reason of a pruner's verdict.
 pub const PRUNED: &str = "Pruned";
 

@@ -18,14 +18,11 @@ use super::screen::{self, ROWS, Row, Screen, View};
 use super::state::{Folder, StateError, immutable_differences, run_name};
 use crate::api::{self, Condition, DesiredState, StopRecord, Study, StudyStatus, Trial, TrialStatus};
 use crate::build::{Source, environment};
-use crate::core::{self, Decision, Phase, Proposal, State, Stop, decide};
+use crate::core::{self, Decision, MAX_DISRUPTIONS, Phase, Proposal, State, Stop, decide};
 use crate::validate::{Problem, ValidStudy};
 
 /// How often the metrics of running trials are read.
 const POLL: Duration = Duration::from_millis(75);
-
-/// More processes than this lost, and a trial has failed.
-const MAX_DISRUPTIONS: u32 = 10;
 
 /// How many trials the table at the end shows.
 const TOP: usize = 10;

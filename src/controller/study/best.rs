@@ -10,6 +10,7 @@ use serde_json::json;
 use super::super::context::Context;
 use super::super::error::{Error, call, found};
 use super::super::events::{Note, publish};
+use super::super::objects::is_owned_by;
 use super::owner;
 use crate::api::{FIELD_MANAGER, LABEL_STUDY, Study, StudyStatus};
 
@@ -44,7 +45,7 @@ pub async fn keep(study: &Study, status: &StudyStatus, context: &Context) -> Res
             };
             call(api.create(&PostParams::default(), &map)).await?;
         }
-        Some(map) if map.owner_references().iter().any(|owner| Some(&owner.uid) == study.metadata.uid.as_ref()) => {
+        Some(map) if is_owned_by(&map, study) => {
             if map.data.as_ref() != Some(&data) {
                 // Keys of an earlier best that had other active parameters go.
                 let gone = map

@@ -19,9 +19,10 @@ use serde_json::json;
 use super::context::{Context, STALE};
 use super::error::{Error, call, found};
 use super::events::{Note, publish};
+use super::objects::{self, is_owned_by};
 use crate::api::{
-    DesiredState, FIELD_MANAGER, InvalidSpec, PRUNED, StopRecord, Study, StudyStatus, Trial, is_true, new_trial,
-    not_ready, recorded, study_status, trial_name,
+    DesiredState, InvalidSpec, PRUNED, StopRecord, Study, StudyStatus, Trial, is_true, new_trial, not_ready, recorded,
+    study_status, trial_name,
 };
 use crate::core::{Decision, Stop, decide};
 use crate::validate::ValidStudy;
@@ -112,10 +113,10 @@ fn leave_out_taken_names(study: &Study, decision: &mut Decision, context: &Conte
 
 /// Why the name of `trial` cannot be had, if the Trial is not this Study's.
 fn obstacle(study: &Study, trial: &Trial) -> Option<Obstacle> {
-    let owners = trial.owner_references();
-    if owners.iter().any(|owner| Some(&owner.uid) == study.metadata.uid.as_ref()) {
+    if is_owned_by(trial, study) {
         return None;
     }
+    let owners = trial.owner_references();
     // There is one Study of this name: another UID is that of an earlier one, whose Trials go with it.
     let of_predecessor = owners.iter().any(|owner| owner.kind == Study::kind(&()) && owner.name == study.name_any());
     if of_predecessor || trial.metadata.deletion_timestamp.is_some() {
@@ -242,23 +243,9 @@ fn owner(study: &Study) -> OwnerReference {
     }
 }
 
-/// Writes the status if it has changed, at the resourceVersion it was computed from: of two leaders
-/// only one gets to create the next Trial.
+/// Writes the status if it has changed: of two leaders only one gets to create the next Trial.
 async fn write_status(study: &Study, status: &StudyStatus, context: &Context) -> Result<(), Error> {
-    if study.status.as_ref() == Some(status) {
-        return Ok(());
-    }
-    let patch = json!({
-        "apiVersion": Study::api_version(&()),
-        "kind": Study::kind(&()),
-        "metadata": {"uid": study.uid(), "resourceVersion": study.resource_version()},
-        "status": status,
-    });
-    let params = PatchParams::apply(FIELD_MANAGER).force();
-    let api = context.api::<Study>(&study.namespace().unwrap_or_default());
-    let written = call(api.patch_status(&study.name_any(), &params, &Patch::Apply(patch))).await?;
-    context.wrote(&written);
-    Ok(())
+    objects::write_status(study, study.status.as_ref(), status, context).await.map(drop)
 }
 
 /// Events on transitions.

@@ -9,6 +9,7 @@ use kube::api::ListParams;
 
 use super::super::context::Context;
 use super::super::error::{Error, call};
+use super::super::objects::is_owned_by;
 use super::super::trial::decide::job_end;
 use crate::api::{LABEL_STUDY, LABEL_TRIAL, Study, Trial, core_trial};
 use crate::core;
@@ -39,12 +40,10 @@ pub fn cached(study: &Study, valid: &ValidStudy, context: &Context) -> View {
 /// The API server's.
 pub async fn live(study: &Study, valid: &ValidStudy, context: &Context) -> Result<View, Error> {
     let namespace = study.namespace().unwrap_or_default();
-    let uid = study.uid().unwrap_or_default();
     let of_study = ListParams::default().labels(&format!("{LABEL_STUDY}={}", study.name_any()));
     let (trials, jobs) = (context.api::<Trial>(&namespace), context.api::<Job>(&namespace));
     let (trials, jobs) = tokio::try_join!(call(trials.list(&of_study)), call(jobs.list(&of_study)))?;
-    let owned = |trial: &Trial| trial.owner_references().iter().any(|owner| owner.uid == uid);
-    let trials = trials.items.into_iter().filter(owned).map(Arc::new).collect();
+    let trials = trials.items.into_iter().filter(|trial| is_owned_by(trial, study)).map(Arc::new).collect();
     Ok(view(trials, &occupied(jobs.items.iter()), valid, context))
 }
 

@@ -13,12 +13,9 @@ use super::super::follow::Reports;
 use super::pods::{self, PodState};
 use crate::api::{Condition, DesiredState, PRUNED, Phase, Run, Trial, TrialStatus, observed};
 use crate::build::{SIDECAR_CONTAINER, Source, job_name};
-use crate::core::Series;
+use crate::core::{MAX_DISRUPTIONS, Series};
 use crate::metrics::Summary;
 use crate::validate::ValidStudy;
-
-/// How many runs of a Trial may end without the trainer's fault.
-const MAX_DISRUPTIONS: u32 = 10;
 
 /// How long after a Job's end its last reports are waited for.
 const REPORTS_LIMIT: SignedDuration = SignedDuration::from_secs(20);

@@ -22,8 +22,9 @@ use super::context::{Context, STALE};
 use super::error::{Error, call, found};
 use super::events::{Note, publish};
 use super::follow::{Followed, Reports};
+use super::objects::{is_owned_by, write_status};
 use crate::api::{DesiredState, FIELD_MANAGER, Phase, Study, Trial, TrialStatus};
-use crate::build::{self, JobIdentity, Source};
+use crate::build::{self, JobIdentity};
 use crate::validate::ValidStudy;
 use decide::{Action, Decision, JobSeen, Seen, job_end};
 
@@ -42,7 +43,7 @@ pub async fn reconcile(trial: Arc<Trial>, context: Arc<Context>) -> Result<Optio
     let scene = observe(&trial, &study, &valid, &context).await?;
     let decision = decide::decide(&scene.seen(&trial, &valid));
     delete_strays(&trial, &decision.status, &scene, &context).await?;
-    let written = write_status(&trial, &decision.status, &context).await?;
+    let written = write_status(&*trial, trial.status.as_ref(), &decision.status, &context).await?;
     announce(&trial, &study, &decision, &context).await;
     apply(written.as_ref().unwrap_or(&trial), &valid, &decision, &context).await?;
     if decision.status.phase.is_finished() {
@@ -56,8 +57,7 @@ fn study_of(trial: &Trial, context: &Context) -> Option<(Arc<Study>, Arc<ValidSt
     let namespace = trial.namespace()?;
     let key = kube::runtime::reflector::ObjectRef::new(&trial.spec.study).within(&namespace);
     let study = context.stores.studies.get(&key)?;
-    let owned = trial.owner_references().iter().any(|owner| Some(&owner.uid) == study.metadata.uid.as_ref());
-    if !owned || study.metadata.deletion_timestamp.is_some() {
+    if !is_owned_by(trial, &*study) || study.metadata.deletion_timestamp.is_some() {
         return None;
     }
     let valid = match context.verdict(&study) {
@@ -104,9 +104,8 @@ async fn observe(trial: &Trial, study: &Study, valid: &ValidStudy, context: &Con
     let now = Timestamp::now();
     let namespace = trial.namespace().unwrap_or_default();
     let status = trial.status.clone().unwrap_or_default();
-    let uid = trial.uid().unwrap_or_default();
     let jobs =
-        context.stores.jobs.state_filter(|job| is_owned(job, &uid) && job.namespace().as_ref() == Some(&namespace));
+        context.stores.jobs.state_filter(|job| is_owned_by(job, trial) && job.namespace().as_ref() == Some(&namespace));
     let recorded = status.run.as_ref().map(|run| run.job.clone());
     let mut job = match &recorded {
         None => JobSeen::Absent,
@@ -136,12 +135,14 @@ async fn observe(trial: &Trial, study: &Study, valid: &ValidStudy, context: &Con
         now,
     };
     let JobSeen::Ours(job) = &scene.job else {
-        scene.completion = context.completion_time(study, now);
+        // A Trial that has finished needs none, and its passes go on after its Job is gone.
+        if !status.phase.is_finished() {
+            scene.completion = context.completion_time(study, now);
+        }
         return Ok(scene);
     };
     let job_uid = job.uid().unwrap_or_default();
-    scene.pods =
-        context.stores.pods.state_filter(|pod| pod.owner_references().iter().any(|owner| owner.uid == job_uid));
+    scene.pods = context.stores.pods.state_filter(|pod| is_owned_by(pod, &**job));
     if status.phase.is_finished() || job.metadata.deletion_timestamp.is_some() {
         return Ok(scene);
     }
@@ -172,7 +173,7 @@ fn job_seen(job: Option<Job>, trial: &Trial) -> JobSeen {
     let is_predecessor = |owner: &OwnerReference| owner.kind == Trial::kind(&()) && owner.name == trial.name_any();
     match job {
         None => JobSeen::Absent,
-        Some(job) if is_owned(&job, &trial.uid().unwrap_or_default()) => JobSeen::Ours(Box::new(job)),
+        Some(job) if is_owned_by(&job, trial) => JobSeen::Ours(Box::new(job)),
         Some(job) if job.metadata.deletion_timestamp.is_some() => JobSeen::Leaving,
         Some(job) if job.owner_references().iter().any(is_predecessor) => JobSeen::Leaving,
         Some(job) => {
@@ -180,10 +181,6 @@ fn job_seen(job: Option<Job>, trial: &Trial) -> JobSeen {
             JobSeen::Foreign(owner.unwrap_or_else(|| "nobody".to_owned()))
         }
     }
-}
-
-fn is_owned(job: &Job, trial_uid: &str) -> bool {
-    job.owner_references().iter().any(|owner| owner.uid == trial_uid)
 }
 
 /// Follows the pod's metrics, or reads them to their end; and the last lines of the trainer's log.
@@ -196,12 +193,8 @@ async fn read_pod(
 ) -> (Reports, Option<String>) {
     let uid = pod.uid().unwrap_or_default();
     let trainer = valid.template.trainer_name();
-    let carrier = match valid.template.source {
-        Source::File => build::SIDECAR_CONTAINER,
-        Source::Stdout => trainer,
-    };
     let followed = Followed::new(valid, pod);
-    let reports = if !pods::has_log(pod, carrier) {
+    let reports = if !pods::has_log(pod, followed.container()) {
         Reports::default()
     } else if ended {
         context.followers.finish(&uid, &followed).await
@@ -263,24 +256,6 @@ async fn delete_strays(trial: &Trial, next: &TrialStatus, scene: &Scene, context
     Ok(())
 }
 
-/// Writes the status if it has changed, at the resourceVersion it was computed from; the Trial as written.
-async fn write_status(trial: &Trial, status: &TrialStatus, context: &Context) -> Result<Option<Trial>, Error> {
-    if trial.status.as_ref() == Some(status) {
-        return Ok(None);
-    }
-    let patch = json!({
-        "apiVersion": Trial::api_version(&()),
-        "kind": Trial::kind(&()),
-        "metadata": {"uid": trial.uid(), "resourceVersion": trial.resource_version()},
-        "status": status,
-    });
-    let params = PatchParams::apply(FIELD_MANAGER).force();
-    let api = context.api::<Trial>(&trial.namespace().unwrap_or_default());
-    let written = call(api.patch_status(&trial.name_any(), &params, &Patch::Apply(patch))).await?;
-    context.wrote(&written);
-    Ok(Some(written))
-}
-
 async fn announce(trial: &Trial, study: &Study, decision: &Decision, context: &Context) {
     let before = trial.status.as_ref().map(|status| status.phase).unwrap_or_default();
     if before.is_finished() || !decision.status.phase.is_finished() {
@@ -338,7 +313,7 @@ async fn create(trial: &Trial, valid: &ValidStudy, status: &TrialStatus, context
         Err(error) if matches!(error.code(), Some(400 | 403 | 422)) => {
             // A quota or an admission policy: a person must see it.
             let status = decide::refused(status, &error.to_string(), trial.metadata.generation, Timestamp::now());
-            write_status(trial, &status, context).await?;
+            write_status(trial, trial.status.as_ref(), &status, context).await?;
             Err(error)
         }
         result => result,

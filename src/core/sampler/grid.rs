@@ -4,9 +4,9 @@ use super::{Assignments, Tried};
 use crate::core::rng::fnv1a;
 use crate::core::study::Study;
 
-/// The first configuration, in the seeded order, that was not tried. The space is finite and not exhausted.
-pub fn first_untried(study: &Study, tried: &Tried) -> Assignments {
-    let order = Permutation::new(study.seed, study.space.size().unwrap_or(1));
+/// The first configuration, in the seeded order, that was not tried. The space has `size` of them, and is not exhausted.
+pub fn first_untried(study: &Study, size: u128, tried: &Tried) -> Assignments {
+    let order = Permutation::new(study.seed, size);
     let mut position = 0;
     loop {
         let configuration = study.space.nth(order.at(position));

@@ -68,20 +68,21 @@ impl SamplerKind {
 
     /// The proposal for trial `index`. In a finite space no configuration is repeated while untried ones remain.
     pub fn next(self, study: &Study, history: &[Trial], index: u32) -> Next {
-        let size = study.space.size();
+        let drawn = match self {
+            SamplerKind::Random => Some(random::propose(study, index)),
+            SamplerKind::Sobol => Some(sobol::propose(study, index)),
+            SamplerKind::Grid => None,
+        };
+        let Some(size) = study.space.size() else {
+            // A continuum does not repeat, and the grid's capabilities rule it out.
+            return Next::Propose(drawn.unwrap_or_else(|| study.space.nth(0)));
+        };
         let tried = Tried::new(&study.space, history);
-        if size.is_some_and(|size| tried.0.len() as u128 >= size) {
+        if tried.0.len() as u128 >= size {
             return Next::Exhausted;
         }
-        let proposal = match self {
-            SamplerKind::Random => random::propose(study, index),
-            SamplerKind::Sobol => sobol::propose(study, index),
-            SamplerKind::Grid => return Next::Propose(grid::first_untried(study, &tried)),
-        };
-        if size.is_some() && tried.contains(&proposal) {
-            return Next::Propose(grid::first_untried(study, &tried));
-        }
-        Next::Propose(proposal)
+        let untried = drawn.filter(|drawn| !tried.contains(drawn));
+        Next::Propose(untried.unwrap_or_else(|| grid::first_untried(study, size, &tried)))
     }
 }
 
