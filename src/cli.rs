@@ -124,8 +124,9 @@ fn operator(args: OperatorArgs) -> ExitCode {
             cpu: args.sidecar_cpu,
             memory: args.sidecar_memory,
         },
-        listen: args.listen,
+        listen: Some(args.listen),
         concurrency: args.concurrency,
+        clock: jiff::Timestamp::now,
     };
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,

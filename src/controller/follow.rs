@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::io::{AsyncBufRead, AsyncReadExt};
 use jiff::Timestamp;
@@ -12,6 +12,7 @@ use kube::api::LogParams;
 use kube::runtime::reflector::Store;
 use kube::{Api, Client, ResourceExt};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::error::{CALL_LIMIT, Error};
 use super::telemetry::Telemetry;

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt, TryFutureExt};
+use jiff::Timestamp;
 use kube::runtime::controller::{Action, Config, ReconcileReason, ReconcileRequest, applier};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Client, Resource};
@@ -33,10 +34,12 @@ pub struct Settings {
     pub namespaces: Vec<String>,
     /// The sidecar of trials with `metrics: {file: {}}`.
     pub sidecar: SidecarSettings,
-    /// Where health and metrics are served.
-    pub listen: SocketAddr,
+    /// Where health and metrics are served, if anywhere.
+    pub listen: Option<SocketAddr>,
     /// How many reconciles of each controller run at once.
     pub concurrency: u16,
+    /// What time it is: tests have a clock of their own.
+    pub clock: fn() -> Timestamp,
 }
 
 /// Runs the operator until it gets SIGTERM or SIGINT.
@@ -50,25 +53,33 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
     // Log streams and watches may be silent for long; every other call has its own limit.
     config.read_timeout = None;
     let client = Client::try_from(config)?;
-    let telemetry = Arc::new(telemetry::Telemetry::new());
-    let scopes: Vec<Option<String>> = match settings.namespaces.as_slice() {
-        [] => vec![None],
-        namespaces => namespaces.iter().cloned().map(Some).collect(),
-    };
-    let health = Arc::new(watch::Health::default());
-    let server = tokio::spawn(server::serve(settings.listen, telemetry.clone(), health.clone()));
-    let mut tasks = tokio::task::JoinSet::new();
-    for scope in scopes {
-        let settings = settings.clone();
-        tasks.spawn(run_scope(client.clone(), settings, scope, telemetry.clone(), health.clone()));
-    }
     tokio::select! {
         () = terminated() => {
             tracing::info!("asked to end");
             Ok(())
         }
-        ended = server => ended.map_err(|_| Error::Ended("the health server"))?,
-        _ = tasks.join_next() => Err(Error::Ended("a controller")),
+        error = operate(client, settings) => Err(error),
+    }
+}
+
+/// Serves Studies through `client`, for as long as all parts go on; why they did not.
+pub async fn operate(client: Client, settings: Settings) -> Error {
+    let telemetry = Arc::new(telemetry::Telemetry::new());
+    let health = Arc::new(watch::Health::default());
+    let scopes: Vec<Option<String>> = match settings.namespaces.as_slice() {
+        [] => vec![None],
+        namespaces => namespaces.iter().cloned().map(Some).collect(),
+    };
+    let mut tasks = tokio::task::JoinSet::new();
+    if let Some(listen) = settings.listen {
+        tasks.spawn(server::serve(listen, telemetry.clone(), health.clone()));
+    }
+    for scope in scopes {
+        tasks.spawn(run_scope(client.clone(), settings.clone(), scope, telemetry.clone(), health.clone()));
+    }
+    match tasks.join_next().await {
+        Some(Ok(error)) => error,
+        _ => Error::Ended("a controller"),
     }
 }
 
@@ -79,7 +90,7 @@ async fn run_scope(
     namespace: Option<String>,
     telemetry: Arc<telemetry::Telemetry>,
     health: Arc<watch::Health>,
-) {
+) -> Error {
     let concurrency = settings.concurrency;
     let (queues, study_queue, trial_queue) = watch::queues();
     let (stores, watches) = watch::start(&client, namespace.as_deref(), &queues, &health);
@@ -98,8 +109,8 @@ async fn run_scope(
         }
     };
     tokio::select! {
-        () = watches => {}
-        () = controllers => {}
+        () = watches => Error::Ended("a watch"),
+        () = controllers => Error::Ended("a controller"),
     }
 }
 

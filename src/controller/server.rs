@@ -17,9 +17,8 @@ const SILENCE: Duration = Duration::from_secs(600);
 
 /// Serves `/healthz`, `/readyz` and `/metrics`.
 ///
-/// # Errors
-/// The port is taken.
-pub async fn serve(listen: SocketAddr, telemetry: Arc<Telemetry>, health: Arc<Health>) -> Result<(), Error> {
+/// Returns why it ended: the port is taken.
+pub async fn serve(listen: SocketAddr, telemetry: Arc<Telemetry>, health: Arc<Health>) -> Error {
     let check = move || {
         let silent = health.silent(SILENCE);
         let answer = match silent.is_empty() {
@@ -32,7 +31,13 @@ pub async fn serve(listen: SocketAddr, telemetry: Arc<Telemetry>, health: Arc<He
         .route("/healthz", get(check.clone()))
         .route("/readyz", get(check))
         .route("/metrics", get(move || std::future::ready(telemetry.text())));
-    let listener = tokio::net::TcpListener::bind(listen).await.map_err(|error| Error::Listen(listen, error))?;
-    tracing::info!(address = %listener.local_addr().map_err(|error| Error::Listen(listen, error))?, "serving health and metrics");
-    axum::serve(listener, app).await.map_err(|error| Error::Listen(listen, error))
+    let served = async {
+        let listener = tokio::net::TcpListener::bind(listen).await?;
+        tracing::info!(address = %listener.local_addr()?, "serving health and metrics");
+        axum::serve(listener, app).await
+    };
+    match served.await {
+        Ok(()) => Error::Ended("the health server"),
+        Err(error) => Error::Listen(listen, error),
+    }
 }

@@ -40,7 +40,7 @@ pub async fn reconcile(study: Arc<Study>, context: Arc<Context>) -> Result<Optio
     if context.is_stale(&*study) {
         return Ok(Some(STALE));
     }
-    let now = Timestamp::now();
+    let now = (context.settings.clock)();
     let old = study.status.clone().unwrap_or_default();
     let valid = match accept::accept(&study, &context).await? {
         Accepted::Valid(valid) => valid,
@@ -52,7 +52,7 @@ pub async fn reconcile(study: Arc<Study>, context: Arc<Context>) -> Result<Optio
     };
     let view = observe::cached(&study, &valid, &context);
     let decision = decide(&valid.core, &view.history, view.orphans, &recorded(study.status.as_ref()), now);
-    stop(&decision.stops, &view, &context).await?;
+    stop(&decision.stops, &view, now, &context).await?;
     // A count from a cache may be behind our own writes: proposals need a live one.
     let (view, mut decision) = match decision.proposals.is_empty() {
         true => (view, decision),
@@ -128,6 +128,14 @@ fn obstacle(study: &Study, trial: &Trial) -> Option<Obstacle> {
     )))
 }
 
+/// Runs what may take long. A runtime of one thread has no other to keep free, and stays deterministic.
+async fn off_the_async_threads<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+    match tokio::runtime::Handle::current().runtime_flavor() {
+        tokio::runtime::RuntimeFlavor::CurrentThread => Ok(work()),
+        _ => tokio::task::spawn_blocking(work).await.map_err(|_| Error::Ended("a sampler")),
+    }
+}
+
 /// Decides on what the API server holds now. Off the async threads: a sampler may take its time.
 async fn propose(
     study: &Study,
@@ -139,8 +147,7 @@ async fn propose(
     let started = Instant::now();
     let (history, orphans) = (view.history.clone(), view.orphans);
     let (recorded, core) = (recorded(study.status.as_ref()), valid.clone());
-    let decided = tokio::task::spawn_blocking(move || decide(&core.core, &history, orphans, &recorded, now)).await;
-    let mut decision = decided.map_err(|_| Error::Ended("a sampler"))?;
+    let mut decision = off_the_async_threads(move || decide(&core.core, &history, orphans, &recorded, now)).await?;
     context.telemetry.suggested(valid.core.sampler.name(), started.elapsed());
     // Stops are for the next pass: they were decided on the freshest reports before this one.
     decision.stops.clear();
@@ -167,7 +174,7 @@ fn look_again(decision: &Decision, now: Timestamp) -> Duration {
 }
 
 /// Writes the decision and its evidence into the Trials, each at the version that was seen.
-async fn stop(stops: &[Stop], view: &View, context: &Context) -> Result<(), Error> {
+async fn stop(stops: &[Stop], view: &View, now: Timestamp, context: &Context) -> Result<(), Error> {
     for stop in stops {
         let Some(trial) = view.trials.iter().find(|trial| trial.spec.index == stop.index) else {
             continue;
@@ -176,9 +183,7 @@ async fn stop(stops: &[Stop], view: &View, context: &Context) -> Result<(), Erro
             reason: stop.reason.clone(),
             message: stop.message.clone(),
             step: stop.step,
-            at: MicroTime(
-                Timestamp::from_microsecond(Timestamp::now().as_microsecond()).unwrap_or(Timestamp::UNIX_EPOCH),
-            ),
+            at: MicroTime(Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(Timestamp::UNIX_EPOCH)),
         };
         let patch = json!({
             "metadata": {"uid": trial.uid(), "resourceVersion": trial.resource_version()},

@@ -101,7 +101,7 @@ impl Scene {
 }
 
 async fn observe(trial: &Trial, study: &Study, valid: &ValidStudy, context: &Context) -> Result<Scene, Error> {
-    let now = Timestamp::now();
+    let now = (context.settings.clock)();
     let namespace = trial.namespace().unwrap_or_default();
     let status = trial.status.clone().unwrap_or_default();
     let jobs =
@@ -312,7 +312,8 @@ async fn create(trial: &Trial, valid: &ValidStudy, status: &TrialStatus, context
         Err(error) if error.code() == Some(409) => Ok(()),
         Err(error) if matches!(error.code(), Some(400 | 403 | 422)) => {
             // A quota or an admission policy: a person must see it.
-            let status = decide::refused(status, &error.to_string(), trial.metadata.generation, Timestamp::now());
+            let status =
+                decide::refused(status, &error.to_string(), trial.metadata.generation, (context.settings.clock)());
             write_status(trial, trial.status.as_ref(), &status, context).await?;
             Err(error)
         }
