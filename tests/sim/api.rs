@@ -1,0 +1,490 @@
+//! The API server as a service behind kube's client: HTTP to the store and back, watches, logs, and the faults
+//! in front of all of it.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt, stream};
+use http::{Request, Response};
+use http_body::Frame;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use kube::Client;
+use kube::client::Body;
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::cluster::Cluster;
+use crate::faults::{Fault, Faults, StreamFault};
+use crate::store::{Actor, Answer, Deletion, KINDS, Key, Shared, refusal};
+
+type Answered = Response<UnsyncBoxBody<Bytes, io::Error>>;
+
+/// One operator's way to the API server.
+#[derive(Clone)]
+pub struct Api {
+    pub store: Shared,
+    pub cluster: Arc<Mutex<Cluster>>,
+    pub faults: Arc<Mutex<Faults>>,
+    /// Calls that this operator may still make: after the last one it is never answered again.
+    pub calls_left: Arc<Mutex<Option<u64>>>,
+    /// Told when the last call was made.
+    pub spent: Arc<tokio::sync::Notify>,
+    /// Until when the process stands still.
+    pub paused: Arc<Mutex<Option<Instant>>>,
+    /// How many calls were made.
+    pub calls: Arc<Mutex<u64>>,
+    /// A name in the trace.
+    pub name: &'static str,
+}
+
+impl Api {
+    pub fn client(&self) -> Client {
+        let api = self.clone();
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let api = api.clone();
+            async move { api.serve(request).await }
+        });
+        Client::new(service, "default")
+    }
+
+    async fn pause(&self) {
+        let until = *self.paused.lock().unwrap();
+        if let Some(until) = until {
+            sleep_until(until).await;
+        }
+    }
+
+    async fn serve(&self, request: Request<Body>) -> io::Result<Answered> {
+        let (parts, body) = request.into_parts();
+        let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+        let body: Value = serde_json::from_slice(&body).unwrap_or_default();
+        let path = parts.uri.path().to_owned();
+        let query: Vec<(String, String)> =
+            form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes()).into_owned().collect();
+        let param = |name: &str| query.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
+        let Some(target) = Target::parse(&path) else {
+            return Ok(refused(404, "NotFound", &format!("no such path: {path}")));
+        };
+        let is_watch = param("watch").as_deref() == Some("true");
+        let is_log = target.subresource.as_deref() == Some("log");
+        let verb = parts.method.as_str().to_owned();
+        let (latency, fault) = {
+            let mut faults = self.faults.lock().unwrap();
+            let dry = param("dryRun").is_some();
+            (faults.latency(), faults.call(&verb, verb == "POST" && !dry && target.kind != "events"))
+        };
+        // Half of it on the way there, half on the way back.
+        self.pause().await;
+        sleep(latency / 2).await;
+        let what = format!("{} {verb} {} {}", self.name, target.kind, target.name.as_deref().unwrap_or_default());
+        if fault != Fault::None {
+            self.store.lock().unwrap().note(format!("{what}: {fault:?}"));
+        }
+        match fault {
+            Fault::Reset { acted: false } => return Err(io::Error::from(io::ErrorKind::ConnectionReset)),
+            Fault::Before(code) => return Ok(refused(code, reason(code), "a fault before the call took effect")),
+            _ => {}
+        }
+        let last = {
+            *self.calls.lock().unwrap() += 1;
+            let mut left = self.calls_left.lock().unwrap();
+            if let Some(left) = left.as_mut() {
+                *left = left.saturating_sub(1);
+            }
+            *left == Some(0)
+        };
+        if is_watch || is_log {
+            if last {
+                self.die(&what).await;
+            }
+            return Ok(if is_watch { self.watch(&target, &param) } else { self.log(&target, &param) });
+        }
+        let answer = self.act(&verb, &target, &param, &body);
+        if let Err(refused) = &answer
+            && verb != "GET"
+        {
+            self.store.lock().unwrap().note(format!("{what}: {} {}", refused.code, refused.message));
+        }
+        if last {
+            self.die(&what).await;
+        }
+        sleep(latency / 2).await;
+        self.pause().await;
+        match fault {
+            Fault::After(code) => Ok(refused(code, reason(code), "a fault after the call took effect")),
+            Fault::Reset { .. } => Err(io::Error::from(io::ErrorKind::ConnectionReset)),
+            _ => Ok(match answer {
+                Ok(object) => json_response(if verb == "POST" { 201 } else { 200 }, &object),
+                Err(refused) => self::refused(refused.code, refused.reason, &refused.message),
+            }),
+        }
+    }
+
+    /// The process is killed before it hears of the answer.
+    async fn die(&self, what: &str) {
+        self.store.lock().unwrap().note(format!("{what}: the operator is killed after this call"));
+        self.spent.notify_one();
+        std::future::pending::<()>().await;
+    }
+
+    fn act(&self, verb: &str, target: &Target, param: &impl Fn(&str) -> Option<String>, body: &Value) -> Answer {
+        let mut store = self.store.lock().unwrap();
+        let kind = target.kind;
+        let Some(name) = &target.name else {
+            return match verb {
+                "POST" => store.create(Actor::Operator, kind, body.clone(), param("dryRun").is_some()),
+                _ => {
+                    let selector = Selector::new(param);
+                    let items: Vec<&Value> = store.of_kind(kind).filter(|object| selector.takes(object)).collect();
+                    let (_, api_version, name) = KINDS.iter().find(|(plural, ..)| *plural == kind).unwrap();
+                    Ok(json!({
+                        "apiVersion": api_version,
+                        "kind": format!("{name}List"),
+                        "metadata": {"resourceVersion": store.revision().to_string()},
+                        "items": items,
+                    }))
+                }
+            };
+        };
+        let key = Key::new(kind, name);
+        match verb {
+            "GET" => store.get(&key),
+            "PATCH" => {
+                let status = target.subresource.as_deref() == Some("status");
+                store.patch(Actor::Operator, &key, body, status, param("fieldManager").is_some() && status)
+            }
+            "DELETE" => {
+                let deletion = Deletion {
+                    uid: body["preconditions"]["uid"].as_str().map(str::to_owned),
+                    revision: body["preconditions"]["resourceVersion"].as_str().map(str::to_owned),
+                    foreground: body["propagationPolicy"] == "Foreground",
+                };
+                store.delete(Actor::Operator, &key, &deletion)
+            }
+            _ => Err(refusal(405, "MethodNotAllowed", verb)),
+        }
+    }
+
+    fn watch(&self, target: &Target, param: &impl Fn(&str) -> Option<String>) -> Answered {
+        let store = self.store.lock().unwrap();
+        let from: u64 = param("resourceVersion").and_then(|version| version.parse().ok()).unwrap_or(0);
+        let fault = self.faults.lock().unwrap().watch();
+        if from < store.compacted {
+            return refused(410, "Expired", "too old resource version");
+        }
+        let selector = Selector::new(param);
+        let mut known = BTreeSet::new();
+        for change in store.log.iter().filter(|change| change.revision <= from && change.key.kind == target.kind) {
+            match !change.deleted && selector.takes(&change.object) {
+                true => known.insert(change.key.name.clone()),
+                false => known.remove(&change.key.name),
+            };
+        }
+        let limit = param("timeoutSeconds").and_then(|seconds| seconds.parse().ok()).unwrap_or(290);
+        let now = Instant::now();
+        let watch = Watch {
+            store: self.store.clone(),
+            kind: target.kind,
+            selector,
+            at: store.log.partition_point(|change| change.revision <= from),
+            revision: from,
+            known,
+            started: now,
+            deadline: now + Duration::from_secs(limit),
+            bookmark: now + Duration::from_secs(50),
+            fault,
+            count: 0,
+            ended: false,
+            api: self.clone(),
+        };
+        streamed(watch.frames(store.changes()))
+    }
+
+    fn log(&self, target: &Target, param: &impl Fn(&str) -> Option<String>) -> Answered {
+        let store = self.store.lock().unwrap();
+        let name = target.name.clone().unwrap_or_default();
+        let Ok(pod) = store.get(&Key::new("pods", &name)) else {
+            return refused(404, "NotFound", "pods not found");
+        };
+        let container = param("container").unwrap_or_default();
+        if container == "trainer" {
+            return Response::new(full("epoch 1\nthe trainer's last words\n"));
+        }
+        let uid = pod["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
+        let cluster = self.cluster.lock().unwrap();
+        if !cluster.logs.contains_key(&uid) {
+            return refused(400, "BadRequest", "container is waiting to start");
+        }
+        let follow = param("follow").as_deref() == Some("true");
+        let mut fault = self.faults.lock().unwrap().log();
+        if !follow {
+            fault.silent = None;
+        }
+        let logs = cluster.logged.subscribe();
+        let follower = LogStream { api: self.clone(), uid, at: 0, follow, started: Instant::now(), fault, ended: false };
+        streamed(follower.frames(logs))
+    }
+}
+
+struct Watch {
+    store: Shared,
+    kind: &'static str,
+    selector: Selector,
+    /// Index into the log.
+    at: usize,
+    revision: u64,
+    known: BTreeSet<String>,
+    started: Instant,
+    deadline: Instant,
+    bookmark: Instant,
+    fault: StreamFault,
+    count: u64,
+    ended: bool,
+    api: Api,
+}
+
+impl Watch {
+    fn frames(self, changes: tokio::sync::watch::Receiver<u64>) -> impl Stream<Item = io::Result<Bytes>> + Send {
+        stream::unfold((self, changes), |(mut watch, mut changes)| async move {
+            loop {
+                if watch.ended {
+                    return None;
+                }
+                watch.api.pause().await;
+                let (silent, cut) = (watch.fault.silent.map(|d| watch.started + d), watch.fault.cut.map(|(d, _)| watch.started + d));
+                let now = Instant::now();
+                if watch.api.faults.lock().unwrap().away {
+                    watch.ended = true;
+                    return Some((Err(io::Error::from(io::ErrorKind::ConnectionReset)), (watch, changes)));
+                }
+                if silent.is_some_and(|at| now >= at) {
+                    std::future::pending::<()>().await;
+                }
+                if let Some((_, with_error)) = watch.fault.cut
+                    && cut.is_some_and(|at| now >= at)
+                {
+                    watch.ended = true;
+                    if watch.fault.gone {
+                        let gone = json!({"type": "ERROR", "object": {"kind": "Status", "apiVersion": "v1", "status": "Failure",
+                            "code": 410, "reason": "Expired", "message": "too old resource version"}});
+                        return Some((Ok(line(&gone)), (watch, changes)));
+                    }
+                    return match with_error {
+                        true => Some((Err(io::Error::from(io::ErrorKind::ConnectionReset)), (watch, changes))),
+                        false => None,
+                    };
+                }
+                let (event, due) = watch.next(now);
+                if let Some(event) = event {
+                    return Some((Ok(event), (watch, changes)));
+                }
+                if now >= watch.deadline {
+                    return None;
+                }
+                let mut until = watch.deadline.min(watch.bookmark);
+                for at in [due, silent, cut].into_iter().flatten() {
+                    until = until.min(at);
+                }
+                tokio::select! {
+                    biased;
+                    _ = changes.changed() => {}
+                    () = sleep_until(until) => {}
+                }
+            }
+        })
+    }
+
+    /// The next event that is due, or when one will be.
+    fn next(&mut self, now: Instant) -> (Option<Bytes>, Option<Instant>) {
+        let store = self.store.lock().unwrap();
+        while let Some(change) = store.log.get(self.at) {
+            let due = change.at + self.fault.lag;
+            if due > now {
+                return (None, Some(due));
+            }
+            self.at += 1;
+            self.revision = change.revision;
+            if change.key.kind != self.kind {
+                continue;
+            }
+            let takes = !change.deleted && self.selector.takes(&change.object);
+            let was_known = match takes {
+                true => !self.known.insert(change.key.name.clone()),
+                false => self.known.remove(&change.key.name),
+            };
+            let type_ = match (takes, was_known) {
+                (true, false) => "ADDED",
+                (true, true) => "MODIFIED",
+                (false, true) => "DELETED",
+                (false, false) => continue,
+            };
+            self.count += 1;
+            if self.fault.missed.is_some_and(|n| self.count.is_multiple_of(n)) {
+                continue;
+            }
+            let mut event = line(&json!({"type": type_, "object": change.object}));
+            if self.fault.twice {
+                event = Bytes::from([event.clone(), event].concat());
+            }
+            return (Some(event), None);
+        }
+        if now >= self.bookmark {
+            self.bookmark = now + Duration::from_secs(50);
+            let (_, api_version, kind) = KINDS.iter().find(|(plural, ..)| *plural == self.kind).unwrap();
+            let bookmark = json!({"type": "BOOKMARK", "object": {"apiVersion": api_version, "kind": kind,
+                "metadata": {"resourceVersion": self.revision.max(1).to_string()}}});
+            return (Some(line(&bookmark)), None);
+        }
+        (None, None)
+    }
+}
+
+struct LogStream {
+    api: Api,
+    uid: String,
+    at: usize,
+    follow: bool,
+    started: Instant,
+    fault: StreamFault,
+    ended: bool,
+}
+
+impl LogStream {
+    fn frames(self, logs: tokio::sync::watch::Receiver<u64>) -> impl Stream<Item = io::Result<Bytes>> + Send {
+        stream::unfold((self, logs), |(mut log, mut logs)| async move {
+            loop {
+                if log.ended {
+                    return None;
+                }
+                let now = Instant::now();
+                let cut = log.fault.cut.map(|(d, _)| log.started + d);
+                let silent = log.fault.silent.map(|d| log.started + d);
+                if silent.is_some_and(|at| now >= at) {
+                    std::future::pending::<()>().await;
+                }
+                if log.follow && cut.is_some_and(|at| now >= at) {
+                    log.ended = true;
+                    let with_error = log.fault.cut.is_some_and(|(_, with_error)| with_error);
+                    return match with_error {
+                        true => Some((Err(io::Error::from(io::ErrorKind::ConnectionReset)), (log, logs))),
+                        false => None,
+                    };
+                }
+                let (piece, closed) = {
+                    let cluster = log.api.cluster.lock().unwrap();
+                    match cluster.logs.get(&log.uid) {
+                        None => (None, true),
+                        Some(kept) => (kept.bytes.get(log.at..).filter(|rest| !rest.is_empty()).map(Bytes::copy_from_slice), kept.closed),
+                    }
+                };
+                if let Some(rest) = piece {
+                    let len = log.api.faults.lock().unwrap().piece(rest.len());
+                    log.at += len;
+                    return Some((Ok(rest.slice(..len)), (log, logs)));
+                }
+                if closed || !log.follow {
+                    return None;
+                }
+                let until = [cut, silent].into_iter().flatten().min().unwrap_or(now + Duration::from_secs(3600));
+                tokio::select! {
+                    biased;
+                    _ = logs.changed() => {}
+                    () = sleep_until(until) => {}
+                }
+            }
+        })
+    }
+}
+
+/// What a path names.
+struct Target {
+    kind: &'static str,
+    name: Option<String>,
+    subresource: Option<String>,
+}
+
+impl Target {
+    fn parse(path: &str) -> Option<Target> {
+        let mut parts: Vec<&str> = path.trim_matches('/').split('/').collect();
+        parts.drain(..if parts[0] == "api" { 2 } else { 3 });
+        if parts.first() == Some(&"namespaces") {
+            parts.drain(..2);
+        }
+        let (kind, ..) = KINDS.iter().find(|(plural, ..)| Some(plural) == parts.first())?;
+        Some(Target { kind, name: parts.get(1).map(|name| (*name).to_owned()), subresource: parts.get(2).map(|name| (*name).to_owned()) })
+    }
+}
+
+/// Labels and fields to select by.
+struct Selector {
+    labels: Vec<(String, Option<String>)>,
+    fields: Vec<(String, String)>,
+}
+
+impl Selector {
+    fn new(param: &impl Fn(&str) -> Option<String>) -> Selector {
+        let split = |text: Option<String>| text.unwrap_or_default().split(',').filter(|part| !part.is_empty()).map(str::to_owned).collect::<Vec<_>>();
+        let labels = split(param("labelSelector")).into_iter().map(|part| match part.split_once('=') {
+            Some((name, value)) => (name.to_owned(), Some(value.trim_start_matches('=').to_owned())),
+            None => (part, None),
+        });
+        let fields = split(param("fieldSelector")).into_iter().filter_map(|part| {
+            let (name, value) = part.split_once('=')?;
+            Some((name.to_owned(), value.to_owned()))
+        });
+        Selector { labels: labels.collect(), fields: fields.collect() }
+    }
+
+    fn takes(&self, object: &Value) -> bool {
+        let labels = &object["metadata"]["labels"];
+        self.labels.iter().all(|(name, value)| match value {
+            Some(value) => labels[name] == **value,
+            None => !labels[name].is_null(),
+        }) && self.fields.iter().all(|(path, value)| {
+            let found = path.split('.').fold(object, |object, part| &object[part]);
+            found.as_str().unwrap_or_default() == value
+        })
+    }
+}
+
+fn full(text: impl Into<Bytes>) -> UnsyncBoxBody<Bytes, io::Error> {
+    UnsyncBoxBody::new(Full::new(text.into()).map_err(|never| match never {}))
+}
+
+fn streamed(frames: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Answered {
+    Response::new(UnsyncBoxBody::new(StreamBody::new(frames.map(|frame| frame.map(Frame::data)))))
+}
+
+fn json_response(code: u16, object: &Value) -> Answered {
+    let mut response = Response::new(full(object.to_string()));
+    *response.status_mut() = http::StatusCode::from_u16(code).unwrap();
+    response
+}
+
+fn refused(code: u16, reason: &str, message: &str) -> Answered {
+    let mut status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": message, "reason": reason, "code": code});
+    if code == 429 {
+        status["details"] = json!({"retryAfterSeconds": 1});
+    }
+    json_response(code, &status)
+}
+
+fn reason(code: u16) -> &'static str {
+    match code {
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        409 => "Conflict",
+        429 => "TooManyRequests",
+        500 => "InternalError",
+        503 => "ServiceUnavailable",
+        _ => "Timeout",
+    }
+}
+
+fn line(event: &Value) -> Bytes {
+    Bytes::from(format!("{event}\n"))
+}
