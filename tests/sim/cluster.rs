@@ -395,7 +395,6 @@ impl Cluster {
             metrics: BTreeMap::from([("score".to_owned(), value)]),
         };
         self.print(uid, &report);
-        store.promises.reported(uid, run.step, value);
         if run.step >= run.script.steps {
             run.state = RunState::Ended;
             match run.script.outcome {

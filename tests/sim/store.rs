@@ -128,6 +128,9 @@ impl Store {
 
     pub fn note(&mut self, line: impl std::fmt::Display) {
         let line = format!("{:>9.3} {line}", self.seconds());
+        if std::env::var_os("SWEEP_SIM_LIVE").is_some() {
+            eprintln!("{line}");
+        }
         self.trace.push(line);
     }
 
@@ -242,7 +245,7 @@ impl Store {
         if deletion.revision.as_ref().is_some_and(|revision| old["metadata"]["resourceVersion"] != **revision) {
             return Err(conflict(key, "resourceVersion"));
         }
-        self.promises.deleting(actor, &old, deletion);
+        self.promises.deleting(actor, &old, deletion, &self.objects);
         let now = self.now();
         if key.kind == "pods" {
             if old["metadata"]["deletionTimestamp"].is_string() {
@@ -294,9 +297,8 @@ impl Store {
             self.note(format!("r{revision} {actor:?} {verb} {} {}{}", key.kind, key.name, summary(&object)));
         }
         self.log.push(Change { revision, at: Instant::now(), key: key.clone(), deleted, object: object.clone() });
-        let now = self.now();
         let seconds = self.seconds();
-        self.promises.committed(actor, verb, &key, deleted, &object, &self.objects, now, seconds);
+        self.promises.committed(actor, verb, &key, deleted, &object, &self.objects, seconds);
         self.revision.send_replace(revision);
         Ok(object)
     }
