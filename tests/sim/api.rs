@@ -174,7 +174,8 @@ impl Api {
         let from: u64 = param("resourceVersion").and_then(|version| version.parse().ok()).unwrap_or(0);
         let fault = self.faults.lock().unwrap().watch();
         if from < store.compacted {
-            return refused(410, "Expired", "too old resource version");
+            // As the API server does it: the watch starts, and has one event.
+            return streamed(stream::iter([Ok(line(&gone()))]));
         }
         let selector = Selector::new(param);
         let mut known = BTreeSet::new();
@@ -269,9 +270,7 @@ impl Watch {
                 {
                     watch.ended = true;
                     if watch.fault.gone {
-                        let gone = json!({"type": "ERROR", "object": {"kind": "Status", "apiVersion": "v1", "status": "Failure",
-                            "code": 410, "reason": "Expired", "message": "too old resource version"}});
-                        return Some((Ok(line(&gone)), (watch, changes)));
+                        return Some((Ok(line(&gone())), (watch, changes)));
                     }
                     return match with_error {
                         true => Some((Err(io::Error::from(io::ErrorKind::ConnectionReset)), (watch, changes))),
@@ -301,10 +300,12 @@ impl Watch {
     /// The next event that is due, or when one will be.
     fn next(&mut self, now: Instant) -> (Option<Bytes>, Option<Instant>) {
         let store = self.store.lock().unwrap();
+        let mut later = None;
         while let Some(change) = store.log.get(self.at) {
             let due = change.at + self.fault.lag;
             if due > now {
-                return (None, Some(due));
+                later = Some(due);
+                break;
             }
             self.at += 1;
             self.revision = change.revision;
@@ -339,7 +340,7 @@ impl Watch {
                 "metadata": {"resourceVersion": self.revision.max(1).to_string()}}});
             return (Some(line(&bookmark)), None);
         }
-        (None, None)
+        (None, later)
     }
 }
 
@@ -483,6 +484,11 @@ fn reason(code: u16) -> &'static str {
         503 => "ServiceUnavailable",
         _ => "Timeout",
     }
+}
+
+fn gone() -> Value {
+    json!({"type": "ERROR", "object": {"kind": "Status", "apiVersion": "v1", "status": "Failure",
+        "code": 410, "reason": "Expired", "message": "too old resource version"}})
 }
 
 fn line(event: &Value) -> Bytes {

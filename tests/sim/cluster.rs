@@ -141,6 +141,7 @@ impl Cluster {
     pub fn tick(&mut self, store: &mut Store) -> Option<Instant> {
         self.collect_garbage(store);
         self.sync_jobs(store);
+        self.untrack_orphans(store);
         self.sync_pods(store)
     }
 
@@ -250,6 +251,18 @@ impl Cluster {
             {
                 let _ = store.delete(Actor::Cluster, &key, &Deletion { foreground: true, ..Deletion::default() });
             }
+        }
+    }
+
+    /// The Job controller lets go of pods whose Job is gone.
+    fn untrack_orphans(&mut self, store: &mut Store) {
+        let jobs: BTreeSet<String> = store.of_kind("jobs").filter_map(|job| job["metadata"]["uid"].as_str()).map(str::to_owned).collect();
+        let tracked = |pod: &&Value| finalizers(pod).contains(&"batch.kubernetes.io/job-tracking");
+        let is_orphan = |pod: &&Value| !pod["metadata"]["ownerReferences"][0]["uid"].as_str().is_some_and(|uid| jobs.contains(uid));
+        let names = store.of_kind("pods").filter(tracked).filter(is_orphan).filter_map(|pod| pod["metadata"]["name"].as_str());
+        let keys: Vec<Key> = names.map(|name| Key::new("pods", name)).collect();
+        for key in keys {
+            let _ = store.update(Actor::Cluster, "untrack", &key, |pod| drop_finalizer(pod, "batch.kubernetes.io/job-tracking"));
         }
     }
 

@@ -260,9 +260,10 @@ impl Promises {
         let told = &study["status"]["best"];
         let told = told["objectives"][0]["value"].as_f64().map(|value| (text(&told["trial"]), value));
         self.hold(4, best == told, || format!("best is {told:?}, and should be {best:?}"));
+        let deleted = self.deleted_trials.len();
         let max = study["spec"]["maxTrials"].as_u64().unwrap_or(0) as usize;
         let reason = text(&study["status"]["ended"]["reason"]);
-        self.hold(7, reason != "MaxTrialsReached" || trials.len() >= max, || format!("{} of {max} Trials", trials.len()));
+        self.hold(7, reason != "MaxTrialsReached" || trials.len() + deleted >= max, || format!("{} of {max} Trials", trials.len()));
     }
 }
 
