@@ -1,6 +1,7 @@
 //! What both controllers share.
 
 use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
@@ -37,6 +38,8 @@ pub struct Context {
     kept_best: Mutex<HashMap<String, String>>,
     /// The version of our last write to each object, by UID.
     written: Mutex<HashMap<String, u64>>,
+    /// Who is about to create a Job; Studies share one by chance.
+    turns: [tokio::sync::Mutex<()>; 64],
 }
 
 /// A spec, accepted or refused.
@@ -64,6 +67,7 @@ impl Context {
             completions: Mutex::default(),
             kept_best: Mutex::default(),
             written: Mutex::default(),
+            turns: std::array::from_fn(|_| tokio::sync::Mutex::default()),
         }
     }
 
@@ -138,6 +142,13 @@ impl Context {
         let mut kept = self.kept_best.lock().unwrap_or_else(PoisonError::into_inner);
         bound(&mut kept);
         kept.insert(study.uid().unwrap_or_default(), trial.to_owned());
+    }
+
+    /// Waits until nobody else is about to create a Job of this Study.
+    pub async fn turn(&self, study: &Study) -> tokio::sync::MutexGuard<'_, ()> {
+        let mut hasher = std::hash::DefaultHasher::new();
+        study.metadata.uid.hash(&mut hasher);
+        self.turns[hasher.finish() as usize % self.turns.len()].lock().await
     }
 
     /// The Trials of a Study, as last seen.

@@ -128,7 +128,8 @@ impl View<'_> {
             return self.end(decision, reason);
         }
         decision.state = match self.study.suspend {
-            true => State::Suspended { quiet: self.active() == 0 },
+            // A trial that waits for its first Job waits on: nothing new starts.
+            true => State::Suspended { quiet: self.orphans == 0 && !self.history.iter().any(Trial::is_at_work) },
             false => State::Running,
         };
         decision.message = self.progress(&decision);

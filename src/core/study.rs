@@ -89,6 +89,11 @@ impl Trial {
         self.occupied || !self.phase.is_finished()
     }
 
+    /// Whether anything of it runs, or may.
+    pub fn is_at_work(&self) -> bool {
+        self.occupied || self.phase == Phase::Running
+    }
+
     /// Whether a pruner may stop it: it is being run, and nobody has stopped it yet.
     pub fn can_be_stopped(&self) -> bool {
         !self.stopped && !self.phase.is_finished()

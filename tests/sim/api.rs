@@ -37,6 +37,8 @@ pub struct Api {
     pub paused: Arc<Mutex<Option<Instant>>>,
     /// How many calls were made.
     pub calls: Arc<Mutex<u64>>,
+    /// Kinds of which events were left out: their next watch ends in 410.
+    pub behind: Arc<Mutex<BTreeSet<&'static str>>>,
     /// A name in the trace.
     pub name: &'static str,
 }
@@ -173,7 +175,7 @@ impl Api {
         let store = self.store.lock().unwrap();
         let from: u64 = param("resourceVersion").and_then(|version| version.parse().ok()).unwrap_or(0);
         let fault = self.faults.lock().unwrap().watch();
-        if from < store.compacted {
+        if from < store.compacted || self.behind.lock().unwrap().remove(target.kind) {
             // As the API server does it: the watch starts, and has one event.
             return streamed(stream::iter([Ok(line(&gone()))]));
         }
@@ -325,6 +327,7 @@ impl Watch {
             };
             self.count += 1;
             if self.fault.missed.is_some_and(|n| self.count.is_multiple_of(n)) {
+                self.api.behind.lock().unwrap().insert(self.kind);
                 continue;
             }
             let mut event = line(&json!({"type": type_, "object": change.object}));

@@ -91,8 +91,19 @@ struct Run {
     step: u64,
     next: Instant,
     heartbeat: Instant,
-    offset: u64,
     state: RunState,
+}
+
+impl Run {
+    fn report(&self, uid: &str, step: u64) -> SidecarLine {
+        SidecarLine::Report {
+            pod: uid.to_owned(),
+            generation: 1,
+            offset: 30 * step,
+            step,
+            metrics: BTreeMap::from([("score".to_owned(), self.script.value(step))]),
+        }
+    }
 }
 
 #[derive(PartialEq)]
@@ -108,8 +119,8 @@ pub struct Cluster {
     pub logs: BTreeMap<String, PodLog>,
     pub logged: tokio::sync::watch::Sender<u64>,
     pub weather: Weather,
-    /// Pods whose sidecar was killed.
-    pub muted: BTreeSet<String>,
+    /// Pods whose sidecar was killed: after how many reports, and when it is started again.
+    pub muted: BTreeMap<String, (u64, Option<Instant>)>,
     /// Trial -> pods started.
     attempts: BTreeMap<String, u64>,
     counted: BTreeMap<String, BTreeSet<String>>,
@@ -124,7 +135,7 @@ impl Cluster {
             logs: BTreeMap::new(),
             logged: tokio::sync::watch::Sender::new(0),
             weather,
-            muted: BTreeSet::new(),
+            muted: BTreeMap::new(),
             attempts: BTreeMap::new(),
             counted: BTreeMap::new(),
             runs: BTreeMap::new(),
@@ -296,7 +307,7 @@ impl Cluster {
                 *attempt += 1;
                 store.promises.started(&uid, &trial, &script);
                 let start = now + self.soon(300, 5_000);
-                let run = Run { key: key.clone(), script, step: 0, next: start, heartbeat: start, offset: 0, state: RunState::Waiting };
+                let run = Run { key: key.clone(), script, step: 0, next: start, heartbeat: start, state: RunState::Waiting };
                 self.runs.insert(uid.clone(), run);
             }
             let Some(mut run) = self.runs.remove(&uid) else { continue };
@@ -357,6 +368,14 @@ impl Cluster {
                 run.next = now + self.soon(100, 4_000);
             }
             RunState::Running => {
+                if self.muted.get(uid).is_some_and(|(_, again)| again.is_some_and(|again| now >= again)) {
+                    self.muted.remove(uid);
+                    // It reads the file from its start.
+                    for step in 1..=run.step {
+                        let again = run.report(uid, step);
+                        self.print(uid, &again);
+                    }
+                }
                 if now >= run.heartbeat {
                     run.heartbeat = now + Duration::from_secs(20);
                     self.print(uid, &SidecarLine::Heartbeat { pod: uid.to_owned(), dropped: Default::default(), problem: None });
@@ -398,15 +417,7 @@ impl Cluster {
             _ => {}
         }
         run.step += 1;
-        run.offset += 30;
-        let value = run.script.value(run.step);
-        let report = SidecarLine::Report {
-            pod: uid.to_owned(),
-            generation: 1,
-            offset: run.offset,
-            step: run.step,
-            metrics: BTreeMap::from([("score".to_owned(), value)]),
-        };
+        let report = run.report(uid, run.step);
         self.print(uid, &report);
         if run.step >= run.script.steps {
             run.state = RunState::Ended;
@@ -427,21 +438,23 @@ impl Cluster {
             log.closed = true;
             self.logged.send_modify(|n| *n += 1);
         }
-        let points = (1..=run.step).map(|step| Point { step, value: run.script.value(step) });
+        let killed_at = self.muted.get(uid).map(|(step, _)| *step);
+        let reported = killed_at.unwrap_or(run.step);
+        let points = (1..=reported).map(|step| Point { step, value: run.script.value(step) });
         let summary = Summary {
             objectives: points.clone().next_back().map(|last| ObjectiveSummary { metric: "score".to_owned(), last, best: last }).into_iter().collect(),
-            count: run.step,
+            count: reported,
             pod: uid.to_owned(),
             ..Summary::default()
         };
-        let message = if self.muted.contains(uid) { String::new() } else { summary.to_message() };
+        let message = summary.to_message();
         let _ = store.update(Actor::Cluster, "end", &run.key, |pod| {
             pod["status"]["phase"] = json!(phase);
             if let Some(code) = code {
                 let reason = if code == 0 { "Completed" } else { "Error" };
                 let ended = |name: &str, code: i32, message: &str| json!([{"name": name, "image": "i", "imageID": "", "ready": false, "restartCount": 0,
                     "state": {"terminated": {"exitCode": code, "reason": reason, "finishedAt": now, "message": message}}}]);
-                pod["status"]["initContainerStatuses"] = ended("sweep-sidecar", 0, &message);
+                pod["status"]["initContainerStatuses"] = ended("sweep-sidecar", if killed_at.is_some() { 137 } else { 0 }, &message);
                 pod["status"]["containerStatuses"] = ended("trainer", code, "");
             }
             if let Some((reason, pod_reason)) = disruption {
@@ -452,8 +465,15 @@ impl Cluster {
         });
     }
 
+    /// The sidecar of a pod is killed, and comes back, or not.
+    pub fn kill_sidecar(&mut self, uid: &str, again: Option<Instant>) {
+        if let Some(run) = self.runs.get(uid) {
+            self.muted.entry(uid.to_owned()).or_insert((run.step, again));
+        }
+    }
+
     fn print(&mut self, uid: &str, line: &SidecarLine) {
-        if self.muted.contains(uid) {
+        if self.muted.contains_key(uid) {
             return;
         }
         let log = self.logs.entry(uid.to_owned()).or_default();

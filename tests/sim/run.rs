@@ -252,6 +252,7 @@ impl World {
             spent: Arc::new(Notify::new()),
             paused: Arc::default(),
             calls: self.calls.clone(),
+            behind: Arc::default(),
             name,
         };
         let clock = if name == "b" { skewed_clock } else { clock };
@@ -428,7 +429,8 @@ impl World {
         if !pods.is_empty() {
             let at = self.below(pods.len() as u64) as usize;
             self.note(format!("the sidecar of {} is killed", pods[at]));
-            self.cluster.lock().unwrap().muted.insert(pods[at].clone());
+            let again = (self.below(2) == 0).then(|| Instant::now() + Duration::from_millis(self.below(60_000)));
+            self.cluster.lock().unwrap().kill_sidecar(&pods[at], again);
         }
     }
 

@@ -53,8 +53,10 @@ pub async fn reconcile(study: Arc<Study>, context: Arc<Context>) -> Result<Optio
     let view = observe::cached(&study, &valid, &context);
     let decision = decide(&valid.core, &view.history, view.orphans, &recorded(study.status.as_ref()), now);
     stop(&decision.stops, &view, now, &context).await?;
-    // A count from a cache may be behind our own writes: proposals need a live one.
-    let (view, mut decision) = match decision.proposals.is_empty() {
+    // A cache may be behind what was written: proposals, and a status that takes something back, need a live look.
+    let is_sure = decision.proposals.is_empty()
+        && !takes_back(&old, &status(&study, &valid, &view, &decision, &old, now));
+    let (view, mut decision) = match is_sure {
         true => (view, decision),
         false => propose(&study, &valid, &context, now).await?,
     };
@@ -78,7 +80,21 @@ pub async fn reconcile(study: Arc<Study>, context: Arc<Context>) -> Result<Optio
         return Ok(Some(Duration::from_secs(30)));
     }
     best::keep(&study, &status, &context).await?;
+    wake_waiting(&view, &context);
     Ok(Some(if obstacle.is_some() { Duration::from_secs(1) } else { look_again(&decision, now) }))
+}
+
+/// Trials whose Jobs are still to be created: there may be a place for them now.
+fn wake_waiting(view: &View, context: &Context) {
+    let waits = |trial: &&Arc<Trial>| {
+        let status = trial.status.as_ref();
+        status.is_some_and(|status| {
+            !status.phase.is_finished() && status.run.as_ref().is_some_and(|run| run.job_uid.is_none())
+        })
+    };
+    for trial in view.trials.iter().filter(waits) {
+        context.queues.trial(&trial.name_any(), &trial.namespace().unwrap_or_default());
+    }
 }
 
 /// What a Trial says whose Job's name is taken.
@@ -126,6 +142,15 @@ fn obstacle(study: &Study, trial: &Trial) -> Option<Obstacle> {
     Some(Obstacle::Stranger(format!(
         "the Trial {name} exists and belongs to somebody else: delete it, or rename the Study"
     )))
+}
+
+/// Whether fewer Trials have finished than was written before, or the best one is another and no better.
+fn takes_back(old: &StudyStatus, new: &StudyStatus) -> bool {
+    let finished = |status: &StudyStatus| {
+        status.trials.as_ref().map_or(0, |n| n.succeeded + n.pruned + n.failed + n.stopped)
+    };
+    let best = |status: &StudyStatus| status.best.as_ref().map(|best| best.trial.clone());
+    finished(new) < finished(old) || (old.best.is_some() && best(new) != best(old))
 }
 
 /// Runs what may take long. A runtime of one thread has no other to keep free, and stays deterministic.

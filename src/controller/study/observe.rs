@@ -10,7 +10,7 @@ use kube::api::ListParams;
 use super::super::context::Context;
 use super::super::error::{Error, call};
 use super::super::objects::is_owned_by;
-use super::super::trial::decide::job_end;
+use super::super::trial::decide::is_unfinished;
 use crate::api::{LABEL_STUDY, LABEL_TRIAL, Study, Trial, core_trial};
 use crate::core;
 use crate::validate::ValidStudy;
@@ -43,17 +43,16 @@ pub async fn live(study: &Study, valid: &ValidStudy, context: &Context) -> Resul
     let of_study = ListParams::default().labels(&format!("{LABEL_STUDY}={}", study.name_any()));
     let (trials, jobs) = (context.api::<Trial>(&namespace), context.api::<Job>(&namespace));
     let (trials, jobs) = tokio::try_join!(call(trials.list(&of_study)), call(jobs.list(&of_study)))?;
-    let trials = trials.items.into_iter().filter(|trial| is_owned_by(trial, study)).map(Arc::new).collect();
+    let mut trials: Vec<_> = trials.items.into_iter().filter(|trial| is_owned_by(trial, study)).map(Arc::new).collect();
+    // One that the watch knows and the list does not has lost its label, or was deleted a moment ago.
+    let listed: BTreeSet<_> = trials.iter().map(|trial| trial.uid()).collect();
+    trials.extend(context.trials_of(study).into_iter().filter(|trial| !listed.contains(&trial.uid())));
     Ok(view(trials, &occupied(jobs.items.iter()), valid, context))
 }
 
 /// The names of Trials whose Job has not ended, or whose pods are not gone yet.
 fn occupied<'a>(jobs: impl Iterator<Item = &'a Job>) -> BTreeSet<String> {
-    jobs.filter(|job| {
-        let terminating = job.status.as_ref().and_then(|status| status.terminating).unwrap_or(0) > 0;
-        job_end(job).is_none() || terminating || job.metadata.deletion_timestamp.is_some()
-    })
-    .filter_map(|job| job.labels().get(LABEL_TRIAL).cloned())
+    jobs.filter(|job| is_unfinished(job)).filter_map(|job| job.labels().get(LABEL_TRIAL).cloned())
     .collect()
 }
 

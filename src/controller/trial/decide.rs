@@ -1,6 +1,7 @@
 //! What a Trial's Job shall be: a pure function of the Trial, the Job and pods seen, the reports read,
 //! and the time.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -10,8 +11,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::ResourceExt;
 
 use super::super::follow::Reports;
+use super::super::objects::is_owned_by;
 use super::pods::{self, PodState};
-use crate::api::{Condition, DesiredState, PRUNED, Phase, Run, Trial, TrialStatus, observed};
+use crate::api::{Condition, DesiredState, LABEL_TRIAL, PRUNED, Phase, Run, Study, Trial, TrialStatus, observed};
 use crate::build::{SIDECAR_CONTAINER, Source, job_name};
 use crate::core::{MAX_DISRUPTIONS, Series};
 use crate::metrics::Summary;
@@ -228,11 +230,14 @@ impl Seen<'_> {
         }
     }
 
-    /// Whether the last report is known, or that there was none: the log was read to its end, or the
-    /// termination message tells. What was read of a log that was lost half-way is not the result.
+    /// Whether the last report is known, or that there was none: the sidecar has said so, in its log or by
+    /// ending well. What a sidecar printed that was killed, or what was read of a log that was lost half-way,
+    /// is not the result.
     fn is_result_known(&self) -> bool {
-        let is_lost = self.reports.lost || self.reports.unread;
-        self.reports.ended || self.pod.is_some_and(|pod| !is_lost || pods::summary(pod).is_some())
+        match self.study.template.source {
+            Source::Stdout => self.pod.is_some() && !self.reports.lost && !self.reports.unread,
+            Source::File => self.reports.ended || self.pod.is_some_and(pods::has_final_summary),
+        }
     }
 
     /// The series read; where the log was lost, what the status and the termination message kept of it.
@@ -397,9 +402,55 @@ fn after_the_end(seen: &Seen, status: TrialStatus) -> Decision {
 
 /// What is written where the API server refuses the Job of the recorded run; it is tried again.
 pub fn refused(status: &TrialStatus, why: &str, generation: Option<i64>, now: Timestamp) -> TrialStatus {
-    let message = format!("JobRefused: {why}");
-    let condition = Condition::next(&status.conditions, "Running", false, "JobRefused", &message, generation, now);
-    TrialStatus { message: Some(message), conditions: vec![condition], ..status.clone() }
+    held_back(status, "JobRefused", &format!("JobRefused: {why}"), generation, now)
+}
+
+/// What is written where the Job of the recorded run cannot be created yet.
+pub fn held_back(
+    status: &TrialStatus,
+    reason: &str,
+    message: &str,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> TrialStatus {
+    let condition = Condition::next(&status.conditions, "Running", false, reason, message, generation, now);
+    TrialStatus { message: Some(message.to_owned()), conditions: vec![condition], ..status.clone() }
+}
+
+/// Why the Job of `trial` cannot be created yet, if it cannot: its reason and a message. All is as the API
+/// server holds it now: a place is held by every other Trial with an unfinished Job, and by every unfinished
+/// Trial of a lower index that is still to get one.
+pub fn no_place(trial: &Trial, study: &Study, trials: &[Trial], jobs: &[Job]) -> Option<(&'static str, String)> {
+    if study.metadata.deletion_timestamp.is_some() {
+        return Some(("StudyDeleted", "its Study is being deleted".to_owned()));
+    }
+    if study.spec.suspend == Some(true) {
+        return Some(("Suspended", "its Study is suspended".to_owned()));
+    }
+    let (mut mine, mut others) = (BTreeSet::new(), BTreeSet::new());
+    for job in jobs.iter().filter(|job| is_unfinished(job)) {
+        match is_owned_by(job, trial) {
+            true => mine.insert(job.name_any()),
+            false => others.insert(job.labels().get(LABEL_TRIAL).cloned().unwrap_or_else(|| job.name_any())),
+        };
+    }
+    if let Some(job) = mine.first() {
+        return Some(("EarlierRun", format!("its Job {job} is not gone yet")));
+    }
+    let earlier = trials.iter().filter(|other| {
+        let finished = other.status.as_ref().is_some_and(|status| status.phase.is_finished());
+        other.spec.index < trial.spec.index && !finished && other.spec.desired_state == DesiredState::Running
+    });
+    others.extend(earlier.map(ResourceExt::name_any));
+    let limit = study.spec.parallelism;
+    (others.len() as u64 >= u64::from(limit))
+        .then(|| ("ParallelismReached", format!("as many Trials run as parallelism {limit} allows")))
+}
+
+/// Whether a Job holds a place: until it has ended, and its pods have.
+pub fn is_unfinished(job: &Job) -> bool {
+    let terminating = job.status.as_ref().and_then(|status| status.terminating).unwrap_or(0) > 0;
+    job_end(job).is_none() || terminating || is_deleted(job)
 }
 
 fn is_deleted(job: &Job) -> bool {

@@ -23,7 +23,7 @@ use super::error::{Error, call, found};
 use super::events::{Note, publish};
 use super::follow::{Followed, Reports};
 use super::objects::{is_owned_by, write_status};
-use crate::api::{DesiredState, FIELD_MANAGER, Phase, Study, Trial, TrialStatus};
+use crate::api::{DesiredState, FIELD_MANAGER, LABEL_STUDY, Phase, Study, Trial, TrialStatus};
 use crate::build::{self, JobIdentity};
 use crate::validate::ValidStudy;
 use decide::{Action, Decision, JobSeen, Seen, job_end};
@@ -45,7 +45,15 @@ pub async fn reconcile(trial: Arc<Trial>, context: Arc<Context>) -> Result<Optio
     delete_strays(&trial, &decision.status, &scene, &context).await?;
     let written = write_status(&*trial, trial.status.as_ref(), &decision.status, &context).await?;
     announce(&trial, &study, &decision, &context).await;
-    apply(written.as_ref().unwrap_or(&trial), &valid, &decision, &context).await?;
+    // Without a write nobody has said yet that what was seen of the Trial still holds.
+    if written.is_none() && matches!(decision.action, Action::Delete { .. }) && !is_current(&trial, &context).await? {
+        return Ok(Some(STALE));
+    }
+    if decision.action == Action::Create {
+        let trial = written.as_ref().unwrap_or(&trial);
+        return start(trial, &study, &valid, &decision, &context).await;
+    }
+    apply(&trial, &decision, &context).await?;
     if decision.status.phase.is_finished() {
         context.followers.forget(scene.pods.iter().filter_map(|pod| pod.uid()));
     }
@@ -245,8 +253,7 @@ async fn delete_strays(trial: &Trial, next: &TrialStatus, scene: &Scene, context
     }
     // The run that another leader has just recorded is no stray: a cached Trial may not know of it yet.
     let namespace = trial.namespace().unwrap_or_default();
-    let live = found(call(context.api::<Trial>(&namespace).get(&trial.name_any())).await)?;
-    if live.is_none_or(|live| live.resource_version() != trial.resource_version()) {
+    if !is_current(trial, context).await? {
         return Ok(());
     }
     for job in strays {
@@ -254,6 +261,13 @@ async fn delete_strays(trial: &Trial, next: &TrialStatus, scene: &Scene, context
         delete(&namespace, &job.name_any(), &job.uid().unwrap_or_default(), context).await?;
     }
     Ok(())
+}
+
+/// Whether the Trial is as it was seen.
+async fn is_current(trial: &Trial, context: &Context) -> Result<bool, Error> {
+    let api = context.api::<Trial>(&trial.namespace().unwrap_or_default());
+    let live = found(call(api.get(&trial.name_any())).await)?;
+    Ok(live.is_some_and(|live| live.resource_version() == trial.resource_version()))
 }
 
 async fn announce(trial: &Trial, study: &Study, decision: &Decision, context: &Context) {
@@ -272,11 +286,10 @@ async fn announce(trial: &Trial, study: &Study, decision: &Decision, context: &C
     publish(context, study, note).await;
 }
 
-async fn apply(trial: &Trial, valid: &ValidStudy, decision: &Decision, context: &Context) -> Result<(), Error> {
+async fn apply(trial: &Trial, decision: &Decision, context: &Context) -> Result<(), Error> {
     let namespace = trial.namespace().unwrap_or_default();
     match &decision.action {
-        Action::None => Ok(()),
-        Action::Create => create(trial, valid, &decision.status, context).await,
+        Action::None | Action::Create => Ok(()),
         Action::Delete { name, uid } => delete(&namespace, name, uid, context).await,
         Action::Expire { name, uid, seconds } => {
             let patch = json!({"metadata": {"uid": uid}, "spec": {"ttlSecondsAfterFinished": seconds}});
@@ -285,6 +298,34 @@ async fn apply(trial: &Trial, valid: &ValidStudy, decision: &Decision, context: 
             Ok(())
         }
     }
+}
+
+/// Creates the Job of the recorded run, if there is a place for it: one Job of a Study at a time, so that two
+/// do not take the same one.
+async fn start(
+    trial: &Trial,
+    study: &Study,
+    valid: &ValidStudy,
+    decision: &Decision,
+    context: &Context,
+) -> Result<Option<Duration>, Error> {
+    let _turn = context.turn(study).await;
+    let namespace = trial.namespace().unwrap_or_default();
+    let of_study = ListParams::default().labels(&format!("{LABEL_STUDY}={}", study.name_any()));
+    let (studies, trials, jobs) =
+        (context.api::<Study>(&namespace), context.api::<Trial>(&namespace), context.api::<Job>(&namespace));
+    let name = study.name_any();
+    let (study, trials, jobs) =
+        tokio::try_join!(call(studies.get(&name)), call(trials.list(&of_study)), call(jobs.list(&of_study)))?;
+    if let Some((reason, message)) = decide::no_place(trial, &study, &trials.items, &jobs.items) {
+        let now = (context.settings.clock)();
+        let status = decide::held_back(&decision.status, reason, &message, trial.metadata.generation, now);
+        write_status(trial, trial.status.as_ref(), &status, context).await?;
+        // A pass over the Study wakes those that wait.
+        return Ok(Some(Duration::from_secs(60)));
+    }
+    create(trial, valid, &decision.status, context).await?;
+    Ok(decision.look_again)
 }
 
 /// Creates the Job of the recorded run. That it is there already is as good: its owner is looked at in the next pass.

@@ -139,6 +139,13 @@ pub fn summary(pod: &Pod) -> Option<Summary> {
     states.filter_map(|state| state.terminated.as_ref()?.message.as_deref()).find_map(Summary::parse)
 }
 
+/// Whether the sidecar has ended well: its summary is of all that the trainer had reported.
+pub fn has_final_summary(pod: &Pod) -> bool {
+    let sidecar = containers(pod).find(|container| container.name == SIDECAR_CONTAINER);
+    let ended = sidecar.and_then(terminated);
+    ended.is_some_and(|end| end.exit_code == 0 && end.message.as_deref().and_then(Summary::parse).is_some())
+}
+
 /// The pod that counts among those of a Job: of an Indexed Job that of index 0, of several attempts the latest.
 pub fn newest<P: std::ops::Deref<Target = Pod>>(pods: &[P]) -> Option<&Pod> {
     let reporting =
