@@ -19,9 +19,22 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::cluster::Cluster;
 use crate::faults::{Fault, Faults, StreamFault};
-use crate::store::{Actor, Answer, Deletion, KINDS, Key, Shared, refusal};
+use crate::store::{self, Actor, Answer, Deletion, KINDS, Key, Shared, refusal};
 
 type Answered = Response<UnsyncBoxBody<Bytes, io::Error>>;
+
+/// A protection of the operator that is taken out on the way to the store, to prove that the promises need it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removed {
+    /// Jobs are deleted by name.
+    UidPrecondition,
+    /// Writes carry no resourceVersion.
+    ConflictCheck,
+    /// What is listed before something is proposed or started is 20 s old.
+    LiveList,
+    /// What is written into a Trial is acknowledged, and lost.
+    RecordFirst,
+}
 
 /// One operator's way to the API server.
 #[derive(Clone)]
@@ -39,6 +52,7 @@ pub struct Api {
     pub calls: Arc<Mutex<u64>>,
     /// Kinds of which events were left out: their next watch ends in 410.
     pub behind: Arc<Mutex<BTreeSet<&'static str>>>,
+    pub removed: Option<Removed>,
     /// A name in the trace.
     pub name: &'static str,
 }
@@ -141,7 +155,12 @@ impl Api {
                 "POST" => store.create(Actor::Operator, kind, body.clone(), param("dryRun").is_some()),
                 _ => {
                     let selector = Selector::new(param);
-                    let items: Vec<&Value> = store.of_kind(kind).filter(|object| selector.takes(object)).collect();
+                    let of_one_study = selector.labels.iter().any(|(_, value)| value.is_some());
+                    let items: Vec<Value> = match self.removed == Some(Removed::LiveList) && of_one_study {
+                        true => store.of_kind_at(kind, Instant::now() - Duration::from_secs(20)),
+                        false => store.of_kind(kind).cloned().collect(),
+                    };
+                    let items: Vec<Value> = items.into_iter().filter(|object| selector.takes(object)).collect();
                     let (_, api_version, name) = KINDS.iter().find(|(plural, ..)| *plural == kind).unwrap();
                     Ok(json!({
                         "apiVersion": api_version,
@@ -157,11 +176,22 @@ impl Api {
             "GET" => store.get(&key),
             "PATCH" => {
                 let status = target.subresource.as_deref() == Some("status");
-                store.patch(Actor::Operator, &key, body, status, param("fieldManager").is_some() && status)
+                let mut body = body.clone();
+                if self.removed == Some(Removed::ConflictCheck) {
+                    body["metadata"]["resourceVersion"].take();
+                }
+                if self.removed == Some(Removed::RecordFirst) && kind == "trials" {
+                    let mut pretended = store.get(&key)?;
+                    store::merge(&mut pretended, &body);
+                    return Ok(pretended);
+                }
+                store.patch(Actor::Operator, &key, &body, status, param("fieldManager").is_some() && status)
             }
             "DELETE" => {
+                let uid = body["preconditions"]["uid"].as_str();
+                let uid = uid.filter(|_| self.removed != Some(Removed::UidPrecondition));
                 let deletion = Deletion {
-                    uid: body["preconditions"]["uid"].as_str().map(str::to_owned),
+                    uid: uid.map(str::to_owned),
                     revision: body["preconditions"]["resourceVersion"].as_str().map(str::to_owned),
                     foreground: body["propagationPolicy"] == "Foreground",
                 };

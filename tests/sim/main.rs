@@ -13,7 +13,13 @@ mod promises;
 mod run;
 mod store;
 
-use run::{Report, Scenario, run};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use api::Removed;
+use cluster::Weather;
+use run::{Edit, Report, Scenario, run};
 
 fn tell(scenario: &Scenario, report: &Report) -> String {
     format!(
@@ -25,45 +31,118 @@ fn tell(scenario: &Scenario, report: &Report) -> String {
     )
 }
 
-#[test]
-fn a_study_without_faults_ends_and_then_nothing_is_written() {
-    let scenario = Scenario::calm(1);
-    let report = run(&scenario);
-    assert!(report.violations.is_empty(), "{}", tell(&scenario, &report));
-    println!("{} calls, {} writes, {:?}", report.calls, report.writes, report.virtual_time);
-}
-
-/// Runs these seeds on all cores; the reports that have violations.
-fn sweep(seeds: impl Iterator<Item = u64> + Send, scenario: impl Fn(u64) -> Scenario + Sync) -> Vec<(Scenario, Report)> {
-    let seeds = std::sync::Mutex::new(seeds);
-    let broken = std::sync::Mutex::new(Vec::new());
+/// Runs these scenarios on all cores; every one with its report, in order.
+fn run_all(scenarios: Vec<Scenario>) -> Vec<(Scenario, Report)> {
+    let next = AtomicUsize::new(0);
+    let done = Mutex::new(Vec::new());
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
-                loop {
-                    let Some(seed) = seeds.lock().unwrap().next() else { return };
-                    let scenario = scenario(seed);
-                    let report = run(&scenario);
-                    if !report.violations.is_empty() {
-                        broken.lock().unwrap().push((scenario, report));
+                while let Some(scenario) = scenarios.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let mut report = run(scenario);
+                    if report.violations.is_empty() {
+                        report.trace.clear();
                     }
+                    done.lock().unwrap().push((scenario.clone(), report));
                 }
             });
         }
     });
-    broken.into_inner().unwrap()
+    let mut done = done.into_inner().unwrap();
+    done.sort_by_key(|(scenario, _)| scenario.seed);
+    done
+}
+
+/// Fails with the whole story of the first that broke a promise.
+fn expect_promises_kept(reports: &[(Scenario, Report)]) {
+    let broken: Vec<_> = reports.iter().filter(|(_, report)| !report.violations.is_empty()).collect();
+    for (scenario, report) in &broken {
+        println!("{scenario:?}: {}", report.violations.join("; "));
+    }
+    if let Some((scenario, report)) = broken.first() {
+        panic!("{} of {} interleavings broke a promise; the first: {}", broken.len(), reports.len(), tell(scenario, report));
+    }
+}
+
+fn from_environment(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
 }
 
 #[test]
 fn no_interleaving_of_faults_breaks_a_promise() {
-    let count = std::env::var("SWEEP_SIM_COUNT").ok().and_then(|count| count.parse().ok()).unwrap_or(2_000);
-    let first = std::env::var("SWEEP_SIM_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0);
-    let broken = sweep(first..first + count, Scenario::drawn);
-    for (scenario, report) in &broken {
-        println!("seed {} {:?}: {}", scenario.seed, scenario.classes, report.violations.join("; "));
+    let first = from_environment("SWEEP_SIM_SEED").unwrap_or(0);
+    let count = from_environment("SWEEP_SIM_COUNT").unwrap_or(2_000);
+    let reports = run_all((first..first + count).map(Scenario::drawn).collect());
+    expect_promises_kept(&reports);
+}
+
+#[test]
+fn an_operator_that_is_killed_after_any_call_breaks_no_promise() {
+    let scenario = |n| {
+        let weather = Weather { disrupted: 20, failing: 10, steps: 6 };
+        Scenario { hyperband: true, weather, parallelism: 3, kill_after: n, ..Scenario::calm(n.unwrap_or(0)) }
+    };
+    let calls = run(&scenario(None)).calls;
+    assert!(calls > 50, "{calls}");
+    expect_promises_kept(&run_all((1..=calls).map(|n| scenario(Some(n))).collect()));
+}
+
+#[test]
+fn no_edit_of_a_study_at_any_time_breaks_a_promise() {
+    let edits: [&[(u64, Edit)]; 8] = [
+        &[(0, Edit::Suspend), (60, Edit::Resume)],
+        &[(0, Edit::Suspend), (2, Edit::Resume)],
+        &[(0, Edit::Parallelism(1))],
+        &[(0, Edit::Parallelism(5)), (9, Edit::Parallelism(0)), (60, Edit::Parallelism(2))],
+        &[(0, Edit::MaxTrials(2)), (90, Edit::MaxTrials(8))],
+        &[(0, Edit::MaxTrials(12))],
+        &[(0, Edit::EasyTarget)],
+        &[(0, Edit::Delete)],
+    ];
+    let mut scenarios = Vec::new();
+    for edits in edits {
+        for start in [0, 1, 3, 7, 15, 30, 50, 80] {
+            let at = |(after, edit): &(u64, Edit)| (Duration::from_millis(start * 1000 + after * 1000 + 137), *edit);
+            let seed = scenarios.len() as u64;
+            scenarios.push(Scenario { edits: edits.iter().map(at).collect(), hyperband: seed % 2 == 0, ..Scenario::calm(seed) });
+        }
     }
-    if let Some((scenario, report)) = broken.first() {
-        panic!("{} of {count} interleavings broke a promise; the first: {}", broken.len(), tell(scenario, report));
+    expect_promises_kept(&run_all(scenarios));
+}
+
+/// The net holds: with a protection taken out, a broken promise is seen.
+#[test]
+fn a_protection_that_is_taken_out_is_missed() {
+    for removed in [Removed::UidPrecondition, Removed::ConflictCheck, Removed::LiveList, Removed::RecordFirst] {
+        let scenario = |seed| Scenario { removed: Some(removed), ..Scenario::drawn(seed) };
+        let found = (0..500).map(scenario).find_map(|scenario| {
+            let report = run(&scenario);
+            Some((scenario.seed, report.violations.first()?.clone()))
+        });
+        let (seed, violation) = found.unwrap_or_else(|| panic!("nobody misses {removed:?}"));
+        println!("without {removed:?}, seed {seed}: {violation}");
     }
+}
+
+#[test]
+fn one_seed_gives_one_interleaving() {
+    for seed in 0..20 {
+        let scenario = Scenario::drawn(seed);
+        let (first, second) = (run(&scenario), run(&scenario));
+        for (one, other) in first.trace.iter().zip(&second.trace) {
+            assert_eq!(one, other, "seed {seed}");
+        }
+        assert_eq!(first.trace.len(), second.trace.len(), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_trial_of_a_hundred_reports_costs_at_most_eight_writes() {
+    let weather = Weather { steps: 100, ..Weather::default() };
+    let report = run(&Scenario { weather, trials: 10, window: Duration::from_secs(3600), ..Scenario::calm(1) });
+    assert!(report.violations.is_empty(), "{}", report.violations.join("; "));
+    println!("writes of 10 trials: {:?}", report.writes);
+    let of_trials: u64 = report.writes.iter().filter(|(kind, _)| **kind != "studies").map(|(_, n)| n).sum();
+    assert!(of_trials <= 80, "{:?}", report.writes);
 }

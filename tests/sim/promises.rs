@@ -50,6 +50,8 @@ pub struct Promises {
     pub checks: [u64; 10],
     pub excuses: Excuses,
     pub most_jobs: usize,
+    /// Writes of the operator, by kind.
+    pub writes: BTreeMap<&'static str, u64>,
     trials: BTreeMap<i64, String>,
     runs: BTreeSet<(String, String)>,
     /// Trial UID -> how it finished.
@@ -58,7 +60,7 @@ pub struct Promises {
     /// Since when which parallelism holds; 0 while suspended or going.
     limits: Vec<(f64, usize)>,
     best: Option<(String, f64)>,
-    last_index: i64,
+    last_index: Option<i64>,
     deleted_trials: BTreeSet<String>,
 }
 
@@ -113,6 +115,9 @@ impl Promises {
         objects: &BTreeMap<Key, Value>,
         seconds: f64,
     ) {
+        if actor == Actor::Operator {
+            *self.writes.entry(key.kind).or_default() += 1;
+        }
         match key.kind {
             "studies" => self.study(actor, deleted, object, objects, seconds),
             "trials" => self.trial(actor, verb, deleted, object, objects, seconds),
@@ -133,9 +138,9 @@ impl Promises {
         if actor != Actor::Operator {
             return;
         }
-        let last_index = study["status"]["lastIndex"].as_i64().unwrap_or(-1);
+        let last_index = study["status"]["lastIndex"].as_i64();
         let (forgiven, before) = (self.excuses.wiped, self.last_index);
-        self.hold(1, forgiven || last_index >= before, || format!("lastIndex goes back from {before} to {last_index}"));
+        self.hold(1, forgiven || last_index >= before, || format!("lastIndex goes back from {before:?} to {last_index:?}"));
         self.last_index = last_index;
         let best = &study["status"]["best"];
         let now = best["objectives"][0]["value"].as_f64().map(|value| (text(&best["trial"]), value));

@@ -1,6 +1,7 @@
 //! One interleaving: a study, an operator or two, and what goes wrong, all drawn from a seed. Hours of virtual time.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use sweep_operator::controller::{Settings, operate};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::api::Api;
+use crate::api::{Api, Removed};
 use crate::cluster::{Cluster, Weather, condition, work};
 use crate::faults::{Class, Faults};
 use crate::promises::{Excuses, Promises};
@@ -47,6 +48,8 @@ pub struct Scenario {
     pub edits: Vec<(Duration, Edit)>,
     /// The operator is killed after every so many calls, beside what the classes say.
     pub kill_after: Option<u64>,
+    /// A protection that is taken out.
+    pub removed: Option<Removed>,
 }
 
 impl Scenario {
@@ -62,6 +65,7 @@ impl Scenario {
             window: Duration::from_secs(300),
             edits: Vec::new(),
             kill_after: None,
+            removed: None,
         }
     }
 
@@ -104,6 +108,7 @@ impl Scenario {
             window,
             edits,
             kill_after: None,
+            removed: None,
             classes,
         }
     }
@@ -139,9 +144,10 @@ pub struct Report {
     pub violations: Vec<String>,
     pub trace: Vec<String>,
     pub checks: [u64; 10],
-    /// Calls and writes of the operators.
+    /// Calls of the operators.
     pub calls: u64,
-    pub writes: u64,
+    /// Their writes, by kind.
+    pub writes: BTreeMap<&'static str, u64>,
     pub virtual_time: Duration,
     pub most_jobs: usize,
 }
@@ -211,13 +217,13 @@ impl World {
         self.mischief().await;
         self.calm_down();
         let settled = self.settle().await;
-        let writes = self.store.lock().unwrap().writes;
+        let writes = self.store.lock().unwrap().writes();
         if settled {
             sleep(Duration::from_secs(3600)).await;
         }
         tasks.abort_all();
         let mut store = self.store.lock().unwrap();
-        let more = store.writes - writes;
+        let more = store.writes() - writes;
         if more > 0 {
             store.promises.violations.push(format!("promise 7: {more} writes in an hour in which nothing happened"));
         }
@@ -228,7 +234,7 @@ impl World {
             trace: std::mem::take(&mut store.trace),
             checks: store.promises.checks,
             calls: *self.calls.lock().unwrap(),
-            writes: store.writes,
+            writes: std::mem::take(&mut store.promises.writes),
             virtual_time: self.start.elapsed(),
             most_jobs: store.promises.most_jobs,
         }
@@ -253,6 +259,7 @@ impl World {
             paused: Arc::default(),
             calls: self.calls.clone(),
             behind: Arc::default(),
+            removed: self.scenario.removed,
             name,
         };
         let clock = if name == "b" { skewed_clock } else { clock };
@@ -454,12 +461,12 @@ impl World {
     /// Waits until the study has ended and nothing was written for ten minutes, for two hours at most.
     async fn settle(&mut self) -> bool {
         let limit = Instant::now() + Duration::from_secs(7200);
-        let mut last = (self.store.lock().unwrap().writes, Instant::now());
+        let mut last = (self.store.lock().unwrap().writes(), Instant::now());
         while Instant::now() < limit {
             sleep(Duration::from_secs(10)).await;
             let store = self.store.lock().unwrap();
-            if store.writes != last.0 {
-                last = (store.writes, Instant::now());
+            if store.writes() != last.0 {
+                last = (store.writes(), Instant::now());
             }
             let ended = match store.get(&Key::new("studies", STUDY)) {
                 Ok(study) => condition(&study, "Complete") || condition(&study, "Failed"),

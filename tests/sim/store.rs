@@ -85,8 +85,6 @@ pub struct Store {
     pub compacted: u64,
     pub promises: Promises,
     pub trace: Vec<String>,
-    /// How often the operator wrote.
-    pub writes: u64,
     /// The namespace takes no new objects.
     pub terminating: bool,
     uids: u64,
@@ -110,7 +108,6 @@ impl Store {
             compacted: 0,
             promises,
             trace: Vec::new(),
-            writes: 0,
             terminating: false,
             uids: 0,
             revision: watch::Sender::new(1),
@@ -132,6 +129,23 @@ impl Store {
             eprintln!("{line}");
         }
         self.trace.push(line);
+    }
+
+    /// How often the operator has written.
+    pub fn writes(&self) -> u64 {
+        self.promises.writes.values().sum()
+    }
+
+    /// The objects of a kind as they were at `at`.
+    pub fn of_kind_at(&self, kind: &'static str, at: Instant) -> Vec<Value> {
+        let mut then = BTreeMap::new();
+        for change in self.log.iter().filter(|change| change.key.kind == kind && change.at <= at) {
+            match change.deleted {
+                true => then.remove(&change.key.name),
+                false => then.insert(change.key.name.clone(), change.object.clone()),
+            };
+        }
+        then.into_values().collect()
     }
 
     pub fn revision(&self) -> u64 {
@@ -292,7 +306,6 @@ impl Store {
             true => self.objects.remove(&key),
             false => self.objects.insert(key.clone(), object.clone()),
         };
-        self.writes += u64::from(actor == Actor::Operator);
         if key.kind != "events" {
             self.note(format!("r{revision} {actor:?} {verb} {} {}{}", key.kind, key.name, summary(&object)));
         }
