@@ -53,8 +53,45 @@ pub struct Api {
     /// Kinds of which events were left out: their next watch ends in 410.
     pub behind: Arc<Mutex<BTreeSet<&'static str>>>,
     pub removed: Option<Removed>,
+    /// Calls that are to act at this instant.
+    pub turns: Turns,
     /// A name in the trace.
     pub name: &'static str,
+}
+
+/// Calls of one instant act in the order of what they are: in which order an operator made them depends on the
+/// seeds of its hash maps, and one seed shall give one interleaving.
+pub type Turns = Arc<Mutex<BTreeSet<(Instant, String, u64)>>>;
+
+struct Turn {
+    turns: Turns,
+    entry: (Instant, String, u64),
+}
+
+impl Turn {
+    async fn take(turns: &Turns, what: &str) -> Turn {
+        // By then all of this instant have come.
+        let due = Instant::now() + Duration::from_millis(1);
+        let entry = {
+            let mut turns = turns.lock().unwrap();
+            let taken = turns.iter().filter(|(_, other, _)| other == what).map(|(.., n)| n + 1).max();
+            let entry = (due, what.to_owned(), taken.unwrap_or(0));
+            turns.insert(entry.clone());
+            entry
+        };
+        let turn = Turn { turns: turns.clone(), entry };
+        sleep_until(due).await;
+        while turn.turns.lock().unwrap().first() != Some(&turn.entry) {
+            tokio::task::yield_now().await;
+        }
+        turn
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.turns.lock().unwrap().remove(&self.entry);
+    }
 }
 
 impl Api {
@@ -88,15 +125,16 @@ impl Api {
         let is_watch = param("watch").as_deref() == Some("true");
         let is_log = target.subresource.as_deref() == Some("log");
         let verb = parts.method.as_str().to_owned();
+        let what = format!("{} {verb} {} {}", self.name, target.kind, target.name.as_deref().unwrap_or_default());
         let (latency, fault) = {
             let mut faults = self.faults.lock().unwrap();
+            faults.about(&what);
             let dry = param("dryRun").is_some();
             (faults.latency(), faults.call(&verb, verb == "POST" && !dry && target.kind != "events"))
         };
         // Half of it on the way there, half on the way back.
         self.pause().await;
         sleep(latency / 2).await;
-        let what = format!("{} {verb} {} {}", self.name, target.kind, target.name.as_deref().unwrap_or_default());
         if fault != Fault::None {
             self.store.lock().unwrap().note(format!("{what}: {fault:?}"));
         }
@@ -119,7 +157,9 @@ impl Api {
             }
             return Ok(if is_watch { self.watch(&target, &param) } else { self.log(&target, &param) });
         }
+        let turn = Turn::take(&self.turns, &what).await;
         let answer = self.act(&verb, &target, &param, &body);
+        drop(turn);
         if let Err(refused) = &answer
             && verb != "GET"
         {
@@ -204,7 +244,7 @@ impl Api {
     fn watch(&self, target: &Target, param: &impl Fn(&str) -> Option<String>) -> Answered {
         let store = self.store.lock().unwrap();
         let from: u64 = param("resourceVersion").and_then(|version| version.parse().ok()).unwrap_or(0);
-        let fault = self.faults.lock().unwrap().watch();
+        let fault = self.faults.lock().unwrap().about(&format!("{} watch {}", self.name, target.kind)).watch();
         if from < store.compacted || self.behind.lock().unwrap().remove(target.kind) {
             // As the API server does it: the watch starts, and has one event.
             return streamed(stream::iter([Ok(line(&gone()))]));
@@ -253,7 +293,7 @@ impl Api {
             return refused(400, "BadRequest", "container is waiting to start");
         }
         let follow = param("follow").as_deref() == Some("true");
-        let mut fault = self.faults.lock().unwrap().log();
+        let mut fault = self.faults.lock().unwrap().about(&format!("{} log {name}", self.name)).log();
         if !follow {
             fault.silent = None;
         }
@@ -416,7 +456,8 @@ impl LogStream {
                     }
                 };
                 if let Some(rest) = piece {
-                    let len = log.api.faults.lock().unwrap().piece(rest.len());
+                    let what = format!("{} piece {}", log.api.name, log.uid);
+                    let len = log.api.faults.lock().unwrap().about(&what).piece(rest.len());
                     log.at += len;
                     return Some((Ok(rest.slice(..len)), (log, logs)));
                 }

@@ -74,7 +74,7 @@ fn script(seed: u64, trial: &str, attempt: u64, weather: Weather) -> Script {
     Script { outcome, steps: weather.steps, step_time, graceful, quality }
 }
 
-fn hash(text: &str) -> u64 {
+pub fn hash(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
 }
 

@@ -14,7 +14,7 @@ use sweep_operator::controller::{Settings, operate};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::api::{Api, Removed};
+use crate::api::{Api, Removed, Turns};
 use crate::cluster::{Cluster, Weather, condition, work};
 use crate::faults::{Class, Faults};
 use crate::promises::{Excuses, Promises};
@@ -168,7 +168,8 @@ fn skewed_clock() -> Timestamp {
 /// Runs an interleaving to its end.
 pub fn run(scenario: &Scenario) -> Report {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    runtime.block_on(World::new(scenario).run())
+    // Inside, so that its time is the paused clock's.
+    runtime.block_on(async { World::new(scenario).run().await })
 }
 
 struct World {
@@ -177,6 +178,7 @@ struct World {
     cluster: Arc<Mutex<Cluster>>,
     faults: Arc<Mutex<Faults>>,
     calls: Arc<Mutex<u64>>,
+    turns: Turns,
     rng: ChaCha8Rng,
     start: Instant,
 }
@@ -193,6 +195,7 @@ impl World {
             cluster: Arc::new(Mutex::new(Cluster::new(scenario.seed, scenario.weather))),
             faults: Arc::new(Mutex::new(Faults::new(scenario.seed, scenario.classes.clone()))),
             calls: Arc::default(),
+            turns: Turns::default(),
             rng: ChaCha8Rng::seed_from_u64(scenario.seed ^ 0x3A),
             start,
             scenario: scenario.clone(),
@@ -260,6 +263,7 @@ impl World {
             calls: self.calls.clone(),
             behind: Arc::default(),
             removed: self.scenario.removed,
+            turns: self.turns.clone(),
             name,
         };
         let clock = if name == "b" { skewed_clock } else { clock };
@@ -272,7 +276,7 @@ impl World {
                 memory: "32Mi".to_owned(),
             },
             listen: None,
-            concurrency: 4,
+            concurrency: 16,
             clock,
         };
         let mut rng = ChaCha8Rng::seed_from_u64(self.scenario.seed ^ u64::from(name.as_bytes()[0]));
