@@ -19,6 +19,9 @@ use crate::core::{MAX_DISRUPTIONS, Series};
 use crate::metrics::Summary;
 use crate::validate::ValidStudy;
 
+/// How long a Job may take to start its trainer before its Trial tells what it waits for.
+const START_IN_SILENCE: SignedDuration = SignedDuration::from_secs(10);
+
 /// How long after a Job's end its last reports are waited for.
 const REPORTS_LIMIT: SignedDuration = SignedDuration::from_secs(20);
 
@@ -149,6 +152,13 @@ impl Seen<'_> {
         let suspended = job.spec.as_ref().and_then(|spec| spec.suspend) == Some(true);
         match state {
             _ if suspended => self.wait(status, "Queued", "queued: its Job is suspended".to_owned(), LOOK_LATER),
+            // All is going its way: that is not worth a write.
+            PodState::Waiting { reason: "NoPod" | "Starting", .. }
+                if self.job_trouble.is_none() && self.is_fresh(job) =>
+            {
+                let status = self.trial.status.clone().unwrap_or_default();
+                Decision { status, action: Action::None, look_again: Some(Duration::from_secs(5)) }
+            }
             // Why a Job has no pod is told by its Events only, and nobody watches those.
             PodState::Waiting { reason: reason @ "NoPod", message } => {
                 self.wait(status, reason, message, Duration::from_secs(5))
@@ -164,6 +174,13 @@ impl Seen<'_> {
             // The Job's own end follows.
             PodState::Ended => Decision { status, action: Action::None, look_again: Some(LOOK_LATER) },
         }
+    }
+
+    /// Whether the Job was created a moment ago, and nothing else was said of it since.
+    fn is_fresh(&self, job: &Job) -> bool {
+        let said = self.trial.status.as_ref().and_then(|status| status.conditions.first());
+        let age = job.creation_timestamp().map_or(SignedDuration::ZERO, |at| self.now.duration_since(at.0));
+        age < START_IN_SILENCE && said.is_none_or(|condition| condition.reason == "Starting")
     }
 
     /// The Job has ended: what is it worth?
