@@ -277,6 +277,7 @@ impl World {
             },
             listen: None,
             concurrency: 16,
+            lease: None,
             clock,
         };
         let mut rng = ChaCha8Rng::seed_from_u64(self.scenario.seed ^ u64::from(name.as_bytes()[0]));
