@@ -122,6 +122,7 @@ pub fn backoff(what: &str, count: u32, least: Duration, most: Duration) -> Durat
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -138,8 +139,9 @@ mod tests {
 
     #[test]
     fn the_api_server_s_own_wish_is_heard() {
-        let mut status = Status { code: 429, ..Status::default() };
-        status.details = Some(kube::core::response::StatusDetails { retry_after_seconds: 77, ..Default::default() });
+        let status = r#"{"status": "Failure", "message": "", "reason": "TooManyRequests", "code": 429,
+                         "details": {"retryAfterSeconds": 77}}"#;
+        let status: Status = serde_json::from_str(status).unwrap();
         let error = Error::Api(kube::Error::Api(Box::new(status)));
         assert_eq!(Failures::default().next("a", &error), Duration::from_secs(77));
     }

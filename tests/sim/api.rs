@@ -125,7 +125,11 @@ impl Api {
         let is_watch = param("watch").as_deref() == Some("true");
         let is_log = target.subresource.as_deref() == Some("log");
         let verb = parts.method.as_str().to_owned();
-        let what = format!("{} {verb} {} {}", self.name, target.kind, target.name.as_deref().unwrap_or_default());
+        // An Event's name is another each time.
+        let named = target.name.as_deref().or(body["metadata"]["name"].as_str()).filter(|_| target.kind != "events");
+        let part = target.subresource.clone().or(param("labelSelector")).unwrap_or_default();
+        let what = format!("{} {verb} {} {} {part}", self.name, target.kind, named.unwrap_or_default());
+        let what = what.trim_end().to_owned();
         let (latency, fault) = {
             let mut faults = self.faults.lock().unwrap();
             faults.about(&what);
@@ -135,7 +139,8 @@ impl Api {
         // Half of it on the way there, half on the way back.
         self.pause().await;
         sleep(latency / 2).await;
-        if fault != Fault::None {
+        let turn = Turn::take(&self.turns, &what).await;
+        if fault != Fault::None && target.kind != "events" {
             self.store.lock().unwrap().note(format!("{what}: {fault:?}"));
         }
         match fault {
@@ -157,7 +162,6 @@ impl Api {
             }
             return Ok(if is_watch { self.watch(&target, &param) } else { self.log(&target, &param) });
         }
-        let turn = Turn::take(&self.turns, &what).await;
         let answer = self.act(&verb, &target, &param, &body);
         drop(turn);
         if let Err(refused) = &answer
@@ -246,8 +250,11 @@ impl Api {
         let from: u64 = param("resourceVersion").and_then(|version| version.parse().ok()).unwrap_or(0);
         let fault = self.faults.lock().unwrap().about(&format!("{} watch {}", self.name, target.kind)).watch();
         if from < store.compacted || self.behind.lock().unwrap().remove(target.kind) {
-            // As the API server does it: the watch starts, and has one event.
-            return streamed(stream::iter([Ok(line(&gone()))]));
+            // As the API server does it: the watch starts, and has one event. Some proxies refuse it at once.
+            return match store.revision().is_multiple_of(2) {
+                true => streamed(stream::iter([Ok(line(&gone()))])),
+                false => refused(410, "Expired", "too old resource version"),
+            };
         }
         let selector = Selector::new(param);
         let mut known = BTreeSet::new();

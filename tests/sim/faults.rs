@@ -41,6 +41,8 @@ pub enum Class {
     Paused,
     /// A second operator, live as well.
     TwoLeaders,
+    /// Two operators, one of which leads: the leader stands still, or its Lease is taken away.
+    LeaseLost,
     /// The clocks of two operators differ, or jump at a restart.
     ClockSkew,
     /// Pods are evicted, drained, rejected.
@@ -55,7 +57,7 @@ pub enum Class {
     Restart,
 }
 
-pub const CLASSES: [Class; 21] = [
+pub const CLASSES: [Class; 22] = [
     Class::Refused,
     Class::AnswerLost,
     Class::Conflict,
@@ -71,6 +73,7 @@ pub const CLASSES: [Class; 21] = [
     Class::Killed,
     Class::Paused,
     Class::TwoLeaders,
+    Class::LeaseLost,
     Class::ClockSkew,
     Class::Disruption,
     Class::TrainerFails,

@@ -259,8 +259,11 @@ impl Promises {
     pub fn settled(&mut self, objects: &BTreeMap<Key, Value>) {
         self.checks[9] += 1;
         let Some(study) = objects.values().find(|object| object["kind"] == "Study") else {
-            let left: Vec<String> =
-                objects.keys().filter(|key| key.kind != "events").map(|key| key.name.clone()).collect();
+            let left: Vec<String> = objects
+                .keys()
+                .filter(|key| !matches!(key.kind, "events" | "leases"))
+                .map(|key| key.name.clone())
+                .collect();
             self.hold(9, left.is_empty(), || format!("the Study is gone, and left {}", left.join(", ")));
             return;
         };

@@ -10,7 +10,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use serde_json::{Value, json};
 use sweep_operator::build::SidecarSettings;
-use sweep_operator::controller::{Settings, operate};
+use sweep_operator::controller::{LeaseSettings, Settings, operate};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -189,7 +189,8 @@ impl World {
         START.set(Some(start));
         let has = |class| scenario.classes.contains(&class);
         let mut promises = Promises::default();
-        promises.excuses = Excuses { two_leaders: has(Class::TwoLeaders), ..Excuses::default() };
+        promises.excuses =
+            Excuses { two_leaders: has(Class::TwoLeaders) || has(Class::LeaseLost), ..Excuses::default() };
         World {
             store: Arc::new(Mutex::new(Store::new(start, promises))),
             cluster: Arc::new(Mutex::new(Cluster::new(scenario.seed, scenario.weather))),
@@ -214,7 +215,7 @@ impl World {
         let mut tasks = tokio::task::JoinSet::new();
         tasks.spawn(work(self.store.clone(), self.cluster.clone()));
         tasks.spawn(self.operator("a"));
-        if self.has(Class::TwoLeaders) {
+        if self.has(Class::TwoLeaders) || self.has(Class::LeaseLost) {
             tasks.spawn(self.operator("b"));
         }
         self.mischief().await;
@@ -277,11 +278,18 @@ impl World {
             },
             listen: None,
             concurrency: 16,
-            lease: None,
+            lease: self.has(Class::LeaseLost).then(|| LeaseSettings {
+                name: "sweep-operator".to_owned(),
+                namespace: None,
+                identity: name.to_owned(),
+                duration: Duration::from_secs(15),
+                renew_deadline: Duration::from_secs(10),
+                retry_period: Duration::from_secs(2),
+            }),
             clock,
         };
         let mut rng = ChaCha8Rng::seed_from_u64(self.scenario.seed ^ u64::from(name.as_bytes()[0]));
-        let (killed, paused) = (self.has(Class::Killed), self.has(Class::Paused));
+        let (killed, paused) = (self.has(Class::Killed), self.has(Class::Paused) || self.has(Class::LeaseLost));
         let kill_after = self.scenario.kill_after;
         async move {
             loop {
@@ -333,10 +341,11 @@ impl World {
         let mut vandal = self.next(Class::Vandal, 60_000, end);
         let mut mute = self.next(Class::SidecarKilled, 60_000, end);
         let mut restart = self.next(Class::Restart, 120_000, end);
+        let mut robbed = self.next(Class::LeaseLost, 120_000, end);
         let mut back = end;
         loop {
             let edit = edits.peek().map_or(end, |(at, _)| self.start + *at);
-            let next = edit.min(vandal).min(mute).min(restart).min(back).min(end);
+            let next = edit.min(vandal).min(mute).min(restart).min(robbed).min(back).min(end);
             sleep_until(next).await;
             let now = Instant::now();
             if now >= end {
@@ -354,6 +363,10 @@ impl World {
             if now >= mute {
                 self.kill_sidecar();
                 mute = self.next(Class::SidecarKilled, 60_000, end);
+            }
+            if now >= robbed {
+                robbed = self.next(Class::LeaseLost, 120_000, end);
+                self.rob();
             }
             if now >= back {
                 self.faults.lock().unwrap().away = false;
@@ -435,6 +448,18 @@ impl World {
             }
             _ => {}
         }
+    }
+
+    /// Somebody deletes the Lease, or writes another holder into it.
+    fn rob(&mut self) {
+        let deletes = self.below(2) == 0;
+        let key = Key::new("leases", "sweep-operator");
+        self.note(format!("user: takes the lease away{}", if deletes { ", by deleting it" } else { "" }));
+        let mut store = self.store.lock().unwrap();
+        let _ = match deletes {
+            true => store.delete(Actor::User, &key, &Deletion::default()),
+            false => store.patch(Actor::User, &key, &json!({"spec": {"holderIdentity": "nobody"}}), false, false),
+        };
     }
 
     fn kill_sidecar(&mut self) {

@@ -37,13 +37,14 @@ impl Key {
 }
 
 /// The kinds that there are: plural, apiVersion, kind, and whether the status is a subresource.
-pub const KINDS: [(&str, &str, &str); 6] = [
+pub const KINDS: [(&str, &str, &str); 7] = [
     ("studies", "sweep-operator.dev/v1alpha1", "Study"),
     ("trials", "sweep-operator.dev/v1alpha1", "Trial"),
     ("jobs", "batch/v1", "Job"),
     ("pods", "v1", "Pod"),
     ("configmaps", "v1", "ConfigMap"),
     ("events", "events.k8s.io/v1", "Event"),
+    ("leases", "coordination.k8s.io/v1", "Lease"),
 ];
 
 /// A refusal as the API server words it.
@@ -131,9 +132,9 @@ impl Store {
         self.trace.push(line);
     }
 
-    /// How often the operator has written.
+    /// How often the operator has written, apart from its Lease.
     pub fn writes(&self) -> u64 {
-        self.promises.writes.values().sum()
+        self.promises.writes.iter().filter(|(kind, _)| **kind != "leases").map(|(_, n)| n).sum()
     }
 
     /// The objects of a kind as they were at `at`.
@@ -313,7 +314,7 @@ impl Store {
             true => self.objects.remove(&key),
             false => self.objects.insert(key.clone(), object.clone()),
         };
-        if key.kind != "events" {
+        if !matches!(key.kind, "events" | "leases") {
             self.note(format!("r{revision} {actor:?} {verb} {} {}{}", key.kind, key.name, summary(&object)));
         }
         self.log.push(Change { revision, at: Instant::now(), key: key.clone(), deleted, object: object.clone() });

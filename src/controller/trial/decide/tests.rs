@@ -557,7 +557,10 @@ mod the_result {
         let decision = scene.decide();
         assert_eq!((decision.status.phase, decision.action), (Phase::Running, Action::None));
         assert!(decision.look_again.unwrap() < Duration::from_secs(1));
-        assert_run_2_follows(&scene.at("2026-03-01T12:00:40Z").decide(), "its pod or log had vanished");
+        assert_run_2_follows(
+            &scene.at("2026-03-01T12:00:40Z").decide(),
+            "its pod or log had vanished before the result was read",
+        );
     }
 
     #[test]
