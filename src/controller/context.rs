@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jiff::{SignedDuration, Timestamp};
 use kube::runtime::events::{Recorder, Reporter};
 use kube::{Api, Client, Resource, ResourceExt};
+use tokio::time::Instant;
 
 use super::Settings;
 use super::error::Failures;
@@ -20,6 +21,9 @@ use crate::validate::{Problem, ValidStudy};
 
 /// How long to wait for the watch to bring our own last write; it asks for the next pass itself.
 pub const STALE: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// How long Trials that another leader has announced may take to be there. Short: after a crash they never come.
+const BEING_CREATED: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// What both controllers share. Nothing in it is needed for a right answer after a restart.
 pub struct Context {
@@ -40,6 +44,8 @@ pub struct Context {
     kept_best: Mutex<HashMap<String, String>>,
     /// The version of our last write to each object, by UID.
     written: Mutex<HashMap<String, u64>>,
+    /// The last index of each Study, by UID, and since when it is known; None where we gave it out.
+    last_index: Mutex<HashMap<String, (u32, Option<Instant>)>>,
     /// Who is about to create a Job; Studies share one by chance.
     turns: [tokio::sync::Mutex<()>; 64],
 }
@@ -71,6 +77,7 @@ impl Context {
             completions: Mutex::default(),
             kept_best: Mutex::default(),
             written: Mutex::default(),
+            last_index: Mutex::default(),
             turns: std::array::from_fn(|_| tokio::sync::Mutex::default()),
         }
     }
@@ -146,6 +153,24 @@ impl Context {
         let mut kept = self.kept_best.lock().unwrap_or_else(PoisonError::into_inner);
         bound(&mut kept);
         kept.insert(study.uid().unwrap_or_default(), trial.to_owned());
+    }
+
+    /// We gave out the indices up to `last`.
+    pub fn gave_out(&self, study: &Study, last: u32) {
+        let mut known = self.last_index.lock().unwrap_or_else(PoisonError::into_inner);
+        bound(&mut known);
+        known.insert(study.uid().unwrap_or_default(), (last, None));
+    }
+
+    /// Whether somebody else gave out `last` a moment ago, and may still be creating those Trials.
+    pub fn is_being_created(&self, study: &Study, last: u32) -> bool {
+        let mut known = self.last_index.lock().unwrap_or_else(PoisonError::into_inner);
+        bound(&mut known);
+        let entry = known.entry(study.uid().unwrap_or_default()).or_insert((last, Some(Instant::now())));
+        if entry.0 != last {
+            *entry = (last, Some(Instant::now()));
+        }
+        entry.1.is_some_and(|since| since.elapsed() < BEING_CREATED)
     }
 
     /// Waits until nobody else is about to create a Job of this Study.

@@ -71,6 +71,9 @@ pub async fn reconcile(study: Arc<Study>, context: Arc<Context>) -> Result<Optio
         return Ok(Some(Duration::from_secs(30)));
     }
     write_status(&study, &status, &context).await?;
+    if let Some(last) = decision.proposals.last() {
+        context.gave_out(&study, last.index);
+    }
     announce(&study, &old, &status, &context).await;
     let conflict = create(&study, &valid, &decision, &context).await?;
     if let Some(message) = conflict {
@@ -175,6 +178,14 @@ async fn propose(
     context.telemetry.suggested(valid.core.sampler.name(), started.elapsed());
     // Stops are for the next pass: they were decided on the freshest reports before this one.
     decision.stops.clear();
+    // Another leader may have written the last index, and still be creating its Trials: they are no deleted ones.
+    let last = study.status.as_ref().and_then(|status| status.last_index);
+    let is_missing = |last: u32| view.trials.iter().all(|trial| trial.spec.index < last);
+    if let Some(last) = last.filter(|last| is_missing(*last) && context.is_being_created(study, *last)) {
+        decision.proposals.clear();
+        decision.recorded.last_index = Some(last);
+        decision.look_again = now.checked_add(SignedDuration::from_secs(1)).ok();
+    }
     Ok((view, decision))
 }
 
