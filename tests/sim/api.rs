@@ -156,6 +156,9 @@ impl Api {
             }
             *left == Some(0)
         };
+        if matches!(target.kind, "studies" | "trials") && self.store.lock().unwrap().no_crds {
+            return Ok(refused(404, "NotFound", "the server could not find the requested resource"));
+        }
         if is_watch || is_log {
             if last {
                 self.die(&what).await;
@@ -339,7 +342,8 @@ impl Watch {
                 let (silent, cut) =
                     (watch.fault.silent.map(|d| watch.started + d), watch.fault.cut.map(|(d, _)| watch.started + d));
                 let now = Instant::now();
-                if watch.api.faults.lock().unwrap().away {
+                let no_crds = matches!(watch.kind, "studies" | "trials") && watch.store.lock().unwrap().no_crds;
+                if watch.api.faults.lock().unwrap().away || no_crds {
                     watch.ended = true;
                     return Some((Err(io::Error::from(io::ErrorKind::ConnectionReset)), (watch, changes)));
                 }

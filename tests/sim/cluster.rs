@@ -25,6 +25,8 @@ pub enum Outcome {
     Evicted(u64),
     /// `kubectl drain` at this step.
     Drained(u64),
+    /// The node goes away at this step.
+    NodeLost(u64),
 }
 
 /// What a trainer does.
@@ -49,6 +51,7 @@ impl Script {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Weather {
     pub disrupted: u32,
+    pub lost: u32,
     pub failing: u32,
     pub steps: u64,
 }
@@ -68,6 +71,7 @@ fn script(seed: u64, trial: &str, attempt: u64, weather: Weather) -> Script {
             1 => Outcome::Evicted(step),
             _ => Outcome::Drained(step),
         },
+        n if n < weather.disrupted + weather.lost => Outcome::NodeLost(step),
         _ if fails => Outcome::Fails([1, 137, 2][(own.next_u32() % 3) as usize]),
         _ => Outcome::Succeeds,
     };
@@ -111,6 +115,10 @@ enum RunState {
     Waiting,
     Running,
     Terminating,
+    /// Its node is gone; whether it is given up already.
+    Lost {
+        given_up: bool,
+    },
     Ended,
 }
 
@@ -168,8 +176,8 @@ impl Cluster {
             {
                 if object["metadata"]["deletionTimestamp"].is_null() {
                     let _ = store.delete(Actor::Cluster, &key, &Deletion::default());
+                    continue;
                 }
-                continue;
             }
             if finalizers(&object).contains(&"foregroundDeletion") {
                 let uid = object["metadata"]["uid"].clone();
@@ -412,11 +420,32 @@ impl Cluster {
                 let phase = if code == 0 { "Succeeded" } else { "Failed" };
                 self.end(store, uid, run, phase, Some(code), None);
             }
+            RunState::Lost { given_up: false } if leaving || now >= run.next => {
+                run.state = RunState::Lost { given_up: true };
+                run.next = now + self.soon(60_000, 400_000);
+                if !leaving {
+                    self.disrupt(store, run, "DeletionByTaintManager");
+                    let _ = store.delete(Actor::Cluster, &run.key, &Deletion::default());
+                }
+            }
+            RunState::Lost { given_up: true } if now >= run.next => {
+                run.state = RunState::Ended;
+                self.disrupt(store, run, "DeletionByPodGC");
+                self.end(store, uid, run, "Failed", None, None);
+            }
             RunState::Ended if leaving && finalizers(pod).is_empty() => {
                 let _ = store.remove(Actor::Cluster, &run.key);
             }
             _ => {}
         }
+    }
+
+    fn disrupt(&self, store: &mut Store, run: &Run, reason: &str) {
+        let at = seconds(store.now());
+        let _ = store.update(Actor::Cluster, "disrupt", &run.key, |pod| {
+            pod["status"]["conditions"] =
+                json!([{"type": "DisruptionTarget", "status": "True", "reason": reason, "lastTransitionTime": at}]);
+        });
     }
 
     fn step(&mut self, store: &mut Store, uid: &str, run: &mut Run) {
@@ -426,12 +455,15 @@ impl Cluster {
                 self.end(store, uid, run, "Failed", Some(137), Some(("TerminationByKubelet", "Evicted")));
                 return;
             }
+            Outcome::NodeLost(step) if run.step == step => {
+                store.note(format!("the node of {} is lost", run.key.name));
+                run.state = RunState::Lost { given_up: false };
+                run.next = Instant::now() + Duration::from_secs(300);
+                return;
+            }
             Outcome::Drained(step) if run.step == step => {
                 run.script.outcome = Outcome::Succeeds;
-                let now = seconds(store.now());
-                let _ = store.update(Actor::Cluster, "evict", &run.key, |pod| {
-                    pod["status"]["conditions"] = json!([{"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI", "lastTransitionTime": now}]);
-                });
+                self.disrupt(store, run, "EvictionByEvictionAPI");
                 let _ = store.delete(Actor::Cluster, &run.key, &Deletion::default());
                 return;
             }

@@ -47,6 +47,12 @@ pub enum Class {
     ClockSkew,
     /// Pods are evicted, drained, rejected.
     Disruption,
+    /// Nodes go away with their pods: minutes later those are given up.
+    NodeLost,
+    /// The namespace is deleted.
+    NamespaceDeleted,
+    /// The CRDs are removed, and come back; so does the Study, applied again.
+    CrdRemoved,
     /// Trainers fail.
     TrainerFails,
     /// Somebody deletes Trials, Jobs and pods, wipes statuses and edits labels.
@@ -57,7 +63,7 @@ pub enum Class {
     Restart,
 }
 
-pub const CLASSES: [Class; 22] = [
+pub const CLASSES: [Class; 25] = [
     Class::Refused,
     Class::AnswerLost,
     Class::Conflict,
@@ -76,6 +82,9 @@ pub const CLASSES: [Class; 22] = [
     Class::LeaseLost,
     Class::ClockSkew,
     Class::Disruption,
+    Class::NodeLost,
+    Class::NamespaceDeleted,
+    Class::CrdRemoved,
     Class::TrainerFails,
     Class::Vandal,
     Class::Edits,

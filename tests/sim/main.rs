@@ -85,7 +85,7 @@ fn no_interleaving_of_faults_breaks_a_promise() {
 #[test]
 fn an_operator_that_is_killed_after_any_call_breaks_no_promise() {
     let scenario = |n| {
-        let weather = Weather { disrupted: 20, failing: 10, steps: 6 };
+        let weather = Weather { disrupted: 20, lost: 0, failing: 10, steps: 6 };
         Scenario { hyperband: true, weather, parallelism: 3, kill_after: n, ..Scenario::calm(n.unwrap_or(0)) }
     };
     let calls = run(&scenario(None)).calls;
@@ -142,8 +142,8 @@ fn one_seed_gives_one_interleaving() {
         let scenario = Scenario::drawn(*seed);
         run(&scenario).trace == run(&scenario).trace
     };
-    let same = (0..60).filter(is_same).count();
-    assert!(same >= 50, "{same} of 60");
+    let same = (0..20).filter(is_same).count();
+    assert!(same >= 15, "{same} of 20");
 }
 
 #[test]

@@ -52,7 +52,8 @@ pub struct Promises {
     pub most_jobs: usize,
     /// Writes of the operator, by kind.
     pub writes: BTreeMap<&'static str, u64>,
-    trials: BTreeMap<i64, String>,
+    /// By the Study's UID and the index.
+    trials: BTreeMap<(String, i64), String>,
     runs: BTreeSet<(String, String)>,
     /// Trial UID -> how it finished.
     results: BTreeMap<String, Value>,
@@ -119,6 +120,12 @@ impl Promises {
             *self.writes.entry(key.kind).or_default() += 1;
         }
         match key.kind {
+            "studies" if verb == "create" => {
+                // A new one of an old name knows nothing of the earlier.
+                (self.last_index, self.best) = (None, None);
+                self.deleted_trials.clear();
+                self.study(actor, deleted, object, objects, seconds);
+            }
             "studies" => self.study(actor, deleted, object, objects, seconds),
             "trials" => self.trial(actor, verb, deleted, object, objects, seconds),
             "jobs" if verb == "create" => self.job(object, objects, seconds),
@@ -175,8 +182,9 @@ impl Promises {
         }
         if verb == "create" {
             let index = trial["spec"]["index"].as_i64().unwrap_or(-1);
-            let earlier = self.trials.insert(index, uid.clone());
-            let promise = if self.deleted_trials.contains(&name) { 9 } else { 1 };
+            let study = text(&trial["metadata"]["ownerReferences"][0]["uid"]);
+            let earlier = self.trials.insert((study, index), uid.clone());
+            let promise = if earlier.as_ref().is_some_and(|uid| !is_there(uid, objects)) { 9 } else { 1 };
             self.hold(promise, earlier.is_none() || self.excuses.wiped, || format!("index {index} is proposed again"));
             let limit = self.limit(seconds);
             self.hold(8, limit > 0, || format!("{name} is created while the study is suspended or going"));
@@ -314,6 +322,10 @@ fn is_unfinished(job: &Value, objects: &BTreeMap<Key, Value>) -> bool {
     let ended = condition(job, "Complete") || condition(job, "Failed");
     let leaving = job["metadata"]["deletionTimestamp"].is_string();
     has_pods() || (!ended && !leaving)
+}
+
+fn is_there(uid: &str, objects: &BTreeMap<Key, Value>) -> bool {
+    objects.values().any(|object| object["metadata"]["uid"] == uid)
 }
 
 fn is_finished(trial: &Value) -> bool {

@@ -61,7 +61,7 @@ impl Scenario {
             trials: 6,
             parallelism: 2,
             hyperband: false,
-            weather: Weather { disrupted: 0, failing: 0, steps: 6 },
+            weather: Weather { steps: 6, ..Weather::default() },
             window: Duration::from_secs(300),
             edits: Vec::new(),
             kill_after: None,
@@ -96,6 +96,7 @@ impl Scenario {
         }
         let weather = Weather {
             disrupted: if has(Class::Disruption) { 30 } else { 0 },
+            lost: if has(Class::NodeLost) { 20 } else { 0 },
             failing: if has(Class::TrainerFails) { 25 } else { 0 },
             steps: 3 + below(10),
         };
@@ -342,10 +343,12 @@ impl World {
         let mut mute = self.next(Class::SidecarKilled, 60_000, end);
         let mut restart = self.next(Class::Restart, 120_000, end);
         let mut robbed = self.next(Class::LeaseLost, 120_000, end);
+        let mut deleted = self.next(Class::NamespaceDeleted, 120_000, end);
+        let mut removed = self.next(Class::CrdRemoved, 120_000, end);
         let mut back = end;
         loop {
             let edit = edits.peek().map_or(end, |(at, _)| self.start + *at);
-            let next = edit.min(vandal).min(mute).min(restart).min(robbed).min(back).min(end);
+            let next = edit.min(vandal).min(mute).min(restart).min(robbed).min(deleted).min(removed).min(back).min(end);
             sleep_until(next).await;
             let now = Instant::now();
             if now >= end {
@@ -363,6 +366,15 @@ impl World {
             if now >= mute {
                 self.kill_sidecar();
                 mute = self.next(Class::SidecarKilled, 60_000, end);
+            }
+            if now >= deleted {
+                deleted = end;
+                self.delete_namespace();
+            }
+            if now >= removed {
+                let is_gone = self.store.lock().unwrap().no_crds;
+                removed = if is_gone { end } else { now + Duration::from_millis(self.below(60_000)) };
+                if is_gone { self.apply_again() } else { self.remove_crds() }
             }
             if now >= robbed {
                 robbed = self.next(Class::LeaseLost, 120_000, end);
@@ -450,6 +462,34 @@ impl World {
         }
     }
 
+    fn delete_namespace(&mut self) {
+        self.note("user: deletes the namespace");
+        let mut store = self.store.lock().unwrap();
+        store.terminating = true;
+        let keys: Vec<Key> = store.objects.keys().filter(|key| key.kind != "leases").cloned().collect();
+        for key in keys {
+            let _ = store.delete(Actor::Cluster, &key, &Deletion::default());
+        }
+    }
+
+    fn remove_crds(&mut self) {
+        self.note("user: removes the CRDs");
+        let mut store = self.store.lock().unwrap();
+        store.no_crds = true;
+        let ours = |key: &&Key| matches!(key.kind, "studies" | "trials");
+        let keys: Vec<Key> = store.objects.keys().filter(ours).cloned().collect();
+        for key in keys {
+            let _ = store.remove(Actor::Cluster, &key);
+        }
+    }
+
+    fn apply_again(&mut self) {
+        self.note("user: applies the CRDs and the Study again");
+        let mut store = self.store.lock().unwrap();
+        store.no_crds = false;
+        let _ = store.create(Actor::User, "studies", self.scenario.study(), false);
+    }
+
     /// Somebody deletes the Lease, or writes another holder into it.
     fn rob(&mut self) {
         let deletes = self.below(2) == 0;
@@ -481,7 +521,12 @@ impl World {
         let mut faults = self.faults.lock().unwrap();
         (faults.active, faults.away) = (false, false);
         drop(faults);
-        self.cluster.lock().unwrap().weather.disrupted = 0;
+        let mut cluster = self.cluster.lock().unwrap();
+        (cluster.weather.disrupted, cluster.weather.lost) = (0, 0);
+        drop(cluster);
+        if self.store.lock().unwrap().no_crds {
+            self.apply_again();
+        }
         let mut store = self.store.lock().unwrap();
         let study = Key::new("studies", STUDY);
         if let Ok(object) = store.get(&study) {

@@ -88,6 +88,8 @@ pub struct Store {
     pub trace: Vec<String>,
     /// The namespace takes no new objects.
     pub terminating: bool,
+    /// Studies and Trials are no resources.
+    pub no_crds: bool,
     uids: u64,
     revision: watch::Sender<u64>,
     start: Instant,
@@ -110,6 +112,7 @@ impl Store {
             promises,
             trace: Vec::new(),
             terminating: false,
+            no_crds: false,
             uids: 0,
             revision: watch::Sender::new(1),
             start,
@@ -317,10 +320,18 @@ impl Store {
         if !matches!(key.kind, "events" | "leases") {
             self.note(format!("r{revision} {actor:?} {verb} {} {}{}", key.kind, key.name, summary(&object)));
         }
-        self.log.push(Change { revision, at: Instant::now(), key: key.clone(), deleted, object: object.clone() });
         let seconds = self.seconds();
         self.promises.committed(actor, verb, &key, deleted, &object, &self.objects, seconds);
-        self.revision.send_replace(revision);
+        // Nobody watches Leases, and there are many.
+        if key.kind != "leases" {
+            self.log.push(Change { revision, at: Instant::now(), key, deleted, object: object.clone() });
+            self.revision.send_replace(revision);
+        } else {
+            self.revision.send_if_modified(|last| {
+                *last = revision;
+                false
+            });
+        }
         Ok(object)
     }
 }
