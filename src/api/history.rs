@@ -1,13 +1,11 @@
 //! Between Trials as objects and trials as the core sees them.
 
-use std::collections::BTreeMap;
-
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::ResourceExt;
 
 use super::{
-    DesiredState, LABEL_STUDY, ObjectiveValue, ObservationSeries, SamplerRecord, StudyStatus, Trial, TrialSpec,
-    TrialStatus,
+    DesiredState, FIELD_MANAGER, LABEL_MANAGED_BY, LABEL_STUDY, ObjectiveValue, ObservationSeries, SamplerRecord,
+    StudyStatus, Trial, TrialSpec, TrialStatus,
 };
 use crate::core::{self, Limits, Phase, Proposal, Recorded, Series, Study, trial_name};
 use crate::validate::parse_duration;
@@ -27,7 +25,8 @@ pub fn new_trial(study: &Study, proposal: &Proposal) -> Trial {
             stop: None,
         },
     );
-    trial.metadata.labels = Some(BTreeMap::from([(LABEL_STUDY.to_owned(), study.name.clone())]));
+    let labels = [(LABEL_STUDY, study.name.as_str()), (LABEL_MANAGED_BY, FIELD_MANAGER)];
+    trial.metadata.labels = Some(labels.map(|(label, value)| (label.to_owned(), value.to_owned())).into());
     trial
 }
 

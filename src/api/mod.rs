@@ -26,5 +26,8 @@ pub const LABEL_STUDY: &str = "sweep-operator.dev/study";
 /// Label on Jobs and pods: the name of their Trial.
 pub const LABEL_TRIAL: &str = "sweep-operator.dev/trial";
 
+/// Label on Trials, Jobs and pods: what manages them.
+pub const LABEL_MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+
 /// Field manager of everything that the operator writes.
 pub const FIELD_MANAGER: &str = "sweep-operator";

@@ -34,9 +34,10 @@ struct Scene {
     trial: Trial,
     job: JobSeen,
     pod: Option<Pod>,
+    replaced: Option<Pod>,
     reports: Reports,
     log_tail: Option<String>,
-    job_trouble: Option<String>,
+    trouble: Option<Trouble>,
     checkpoint: bool,
     now: Timestamp,
 }
@@ -66,9 +67,10 @@ fn proposed() -> Scene {
         trial,
         job: JobSeen::Absent,
         pod: None,
+        replaced: None,
         reports: Reports::default(),
         log_tail: None,
-        job_trouble: None,
+        trouble: None,
         checkpoint: false,
         now: time(NOW),
     }
@@ -125,6 +127,10 @@ fn pod(uid: &str, phase: &str, trainer: Value) -> Value {
 
 fn container(name: &str, state: Value) -> Value {
     json!({"name": name, "image": "trainer:1", "imageID": "", "ready": false, "restartCount": 0, "state": state})
+}
+
+fn trouble(reason: &str, message: &str) -> Trouble {
+    Trouble { reason: reason.to_owned(), message: format!("{reason}: {message}") }
 }
 
 fn running_state() -> Value {
@@ -243,7 +249,8 @@ impl Scene {
             pod: self.pod.as_ref(),
             reports: self.reports.clone(),
             log_tail: self.log_tail.clone(),
-            job_trouble: self.job_trouble.clone(),
+            replaced: self.replaced.as_ref(),
+            trouble: self.trouble.clone(),
             checkpoint: self.checkpoint,
             completion: self.now,
             now: self.now,
@@ -413,7 +420,7 @@ mod the_run_and_its_job {
         assert_finished(&decision, Phase::Failed, "Lost");
         assert_eq!(
             message(&decision),
-            "Lost: its Job was deleted; 10 earlier runs had ended without the trainer's fault as well"
+            "Lost: its Job was deleted; 10 earlier runs or pods had ended without the trainer's fault as well"
         );
         assert_eq!(decision.status.disruptions, 11);
     }
@@ -600,7 +607,10 @@ mod failures {
         assert_fails(failed(exit(3)), "container trainer exit code 3");
         assert_fails(failed(exit(139)), "container trainer was killed by signal 11 (exit code 139)");
         let oom = json!({"terminated": {"exitCode": 137, "reason": "OOMKilled"}});
-        assert_fails(failed(oom), "container trainer was killed for using more memory than its limit (OOMKilled)");
+        assert_fails(
+            failed(oom),
+            "container trainer was killed for using more memory than its limit (OOMKilled, exit code 137)",
+        );
         let log = "epoch 1\nKeyError: 'lr'\n\n";
         assert_fails(failed(exit(1)).log(log), "container trainer exit code 1: KeyError: 'lr'");
     }
@@ -695,22 +705,30 @@ mod waiting_and_running {
         assert_eq!(conditions(&decision), [("Running", false, reason)]);
     }
 
+    #[track_caller]
+    fn assert_stalls(scene: Scene, reason: &str, words: &str) {
+        let decision = scene.decide();
+        assert_eq!((decision.status.phase, &decision.action), (Phase::Pending, &Action::None));
+        assert_eq!(message(&decision), words);
+        assert_eq!(conditions(&decision), [("Running", false, reason), ("Stalled", true, reason)]);
+    }
+
     #[test]
     fn the_trouble_of_a_pod_is_told() {
         let scene = |trainer| with_job().pod(starting(trainer));
         for reason in ["ErrImagePull", "ImagePullBackOff"] {
-            assert_waits(
+            assert_stalls(
                 scene(waiting(reason, "rpc error: attempt 7")),
                 "ImagePullBackOff",
                 "container trainer: image trainer:1 cannot be pulled (ImagePullBackOff)",
             );
         }
-        assert_waits(
+        assert_stalls(
             scene(waiting("CreateContainerConfigError", "secret \"s\" not found")),
             "CreateContainerConfigError",
             "container trainer: CreateContainerConfigError: secret \"s\" not found",
         );
-        assert_waits(
+        assert_stalls(
             scene(waiting("InvalidImageName", "x")),
             "InvalidImageName",
             "container trainer: \"trainer:1\" is not the name of an image (InvalidImageName)",
@@ -725,7 +743,7 @@ mod waiting_and_running {
             with_job().pod(starting(waiting("CreateContainerError", &message)))
         };
         for id in ["0123456789abcdef", "fedcba9876543210"] {
-            assert_waits(
+            assert_stalls(
                 attempt(&id.repeat(4)),
                 "CreateContainerError",
                 "container trainer: CreateContainerError: failed to generate container \"…\" spec: no command specified",
@@ -747,8 +765,8 @@ mod waiting_and_running {
     fn why_a_job_has_no_pod_is_told() {
         let mut scene = with_job();
         assert_waits(scene.clone(), "NoPod", "its Job has no pod yet");
-        scene.job_trouble = Some("FailedCreate: exceeded quota".to_owned());
-        assert_waits(scene, "NoPod", "FailedCreate: exceeded quota");
+        scene.trouble = Some(trouble("FailedCreate", "exceeded quota"));
+        assert_stalls(scene, "FailedCreate", "FailedCreate: exceeded quota");
     }
 
     #[test]
