@@ -258,8 +258,7 @@ impl Api {
             fault.silent = None;
         }
         let logs = cluster.logged.subscribe();
-        let follower =
-            LogStream { api: self.clone(), uid, at: 0, follow, started: Instant::now(), fault, ended: false };
+        let follower = LogStream { api: self.clone(), uid, at: 0, follow, started: Instant::now(), fault, ended: false };
         streamed(follower.frames(logs))
     }
 }
@@ -289,8 +288,7 @@ impl Watch {
                     return None;
                 }
                 watch.api.pause().await;
-                let (silent, cut) =
-                    (watch.fault.silent.map(|d| watch.started + d), watch.fault.cut.map(|(d, _)| watch.started + d));
+                let (silent, cut) = (watch.fault.silent.map(|d| watch.started + d), watch.fault.cut.map(|(d, _)| watch.started + d));
                 let now = Instant::now();
                 if watch.api.faults.lock().unwrap().away {
                     watch.ended = true;
@@ -414,10 +412,7 @@ impl LogStream {
                     let cluster = log.api.cluster.lock().unwrap();
                     match cluster.logs.get(&log.uid) {
                         None => (None, true),
-                        Some(kept) => (
-                            kept.bytes.get(log.at..).filter(|rest| !rest.is_empty()).map(Bytes::copy_from_slice),
-                            kept.closed,
-                        ),
+                        Some(kept) => (kept.bytes.get(log.at..).filter(|rest| !rest.is_empty()).map(Bytes::copy_from_slice), kept.closed),
                     }
                 };
                 if let Some(rest) = piece {
@@ -454,11 +449,7 @@ impl Target {
             parts.drain(..2);
         }
         let (kind, ..) = KINDS.iter().find(|(plural, ..)| Some(plural) == parts.first())?;
-        Some(Target {
-            kind,
-            name: parts.get(1).map(|name| (*name).to_owned()),
-            subresource: parts.get(2).map(|name| (*name).to_owned()),
-        })
+        Some(Target { kind, name: parts.get(1).map(|name| (*name).to_owned()), subresource: parts.get(2).map(|name| (*name).to_owned()) })
     }
 }
 
@@ -470,9 +461,7 @@ struct Selector {
 
 impl Selector {
     fn new(param: &impl Fn(&str) -> Option<String>) -> Selector {
-        let split = |text: Option<String>| {
-            text.unwrap_or_default().split(',').filter(|part| !part.is_empty()).map(str::to_owned).collect::<Vec<_>>()
-        };
+        let split = |text: Option<String>| text.unwrap_or_default().split(',').filter(|part| !part.is_empty()).map(str::to_owned).collect::<Vec<_>>();
         let labels = split(param("labelSelector")).into_iter().map(|part| match part.split_once('=') {
             Some((name, value)) => (name.to_owned(), Some(value.trim_start_matches('=').to_owned())),
             None => (part, None),

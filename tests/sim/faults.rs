@@ -85,9 +85,7 @@ pub enum Fault {
     /// It acts, and answers with this code.
     After(u16),
     /// The connection breaks; whether it acted.
-    Reset {
-        acted: bool,
-    },
+    Reset { acted: bool },
 }
 
 /// What happens to one stream.

@@ -61,12 +61,7 @@ fn expect_promises_kept(reports: &[(Scenario, Report)]) {
         println!("{scenario:?}: {}", report.violations.join("; "));
     }
     if let Some((scenario, report)) = broken.first() {
-        panic!(
-            "{} of {} interleavings broke a promise; the first: {}",
-            broken.len(),
-            reports.len(),
-            tell(scenario, report)
-        );
+        panic!("{} of {} interleavings broke a promise; the first: {}", broken.len(), reports.len(), tell(scenario, report));
     }
 }
 
@@ -110,11 +105,7 @@ fn no_edit_of_a_study_at_any_time_breaks_a_promise() {
         for start in [0, 1, 3, 7, 15, 30, 50, 80] {
             let at = |(after, edit): &(u64, Edit)| (Duration::from_millis(start * 1000 + after * 1000 + 137), *edit);
             let seed = scenarios.len() as u64;
-            scenarios.push(Scenario {
-                edits: edits.iter().map(at).collect(),
-                hyperband: seed % 2 == 0,
-                ..Scenario::calm(seed)
-            });
+            scenarios.push(Scenario { edits: edits.iter().map(at).collect(), hyperband: seed % 2 == 0, ..Scenario::calm(seed) });
         }
     }
     expect_promises_kept(&run_all(scenarios));

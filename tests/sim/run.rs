@@ -288,8 +288,7 @@ impl World {
                 };
                 *api.calls_left.lock().unwrap() = left;
                 let standstill = api.clone();
-                let (wait, still) =
-                    (Duration::from_millis(rng.next_u64() % 90_000), Duration::from_millis(rng.next_u64() % 60_000));
+                let (wait, still) = (Duration::from_millis(rng.next_u64() % 90_000), Duration::from_millis(rng.next_u64() % 60_000));
                 let pauses = async move {
                     while paused && standstill.faults.lock().unwrap().active {
                         sleep(wait).await;
@@ -381,9 +380,7 @@ impl World {
             Edit::Resume => json!({"spec": {"suspend": false}}),
             Edit::Parallelism(n) => json!({"spec": {"parallelism": n}}),
             Edit::MaxTrials(n) => json!({"spec": {"maxTrials": n}}),
-            Edit::EasyTarget => {
-                json!({"spec": {"objectives": [{"metric": "score", "direction": "Maximize", "target": 0.0}]}})
-            }
+            Edit::EasyTarget => json!({"spec": {"objectives": [{"metric": "score", "direction": "Maximize", "target": 0.0}]}}),
             Edit::Delete => {
                 let _ = store.delete(Actor::User, &key, &Deletion::default());
                 return;
@@ -434,8 +431,7 @@ impl World {
 
     fn kill_sidecar(&mut self) {
         let store = self.store.lock().unwrap();
-        let pods: Vec<String> =
-            store.of_kind("pods").filter_map(|pod| pod["metadata"]["uid"].as_str()).map(str::to_owned).collect();
+        let pods: Vec<String> = store.of_kind("pods").filter_map(|pod| pod["metadata"]["uid"].as_str()).map(str::to_owned).collect();
         drop(store);
         if !pods.is_empty() {
             let at = self.below(pods.len() as u64) as usize;

@@ -175,11 +175,7 @@ impl Store {
             return Err(refusal(409, "AlreadyExists", format!("{kind} {name:?} already exists")));
         }
         if self.terminating {
-            return Err(refusal(
-                403,
-                "Forbidden",
-                "unable to create new content in a namespace that is being terminated",
-            ));
+            return Err(refusal(403, "Forbidden", "unable to create new content in a namespace that is being terminated"));
         }
         object["metadata"]["name"] = json!(name);
         object["metadata"]["namespace"] = json!("default");
@@ -231,10 +227,7 @@ impl Store {
         };
         let patch = patch.clone();
         let has_status = matches!(key.kind, "studies" | "trials" | "jobs" | "pods");
-        if key.kind == "trials"
-            && old["spec"]["desiredState"] == "Stopped"
-            && patch["spec"]["desiredState"] == "Running"
-        {
+        if key.kind == "trials" && old["spec"]["desiredState"] == "Stopped" && patch["spec"]["desiredState"] == "Running" {
             return Err(refusal(422, "Invalid", "spec.desiredState: Stopped is final"));
         }
         self.update(actor, verb, key, |object| {
@@ -334,10 +327,7 @@ fn summary(object: &Value) -> String {
             status["run"]["job"].as_str().unwrap_or("-"),
             status["message"].as_str().unwrap_or_default()
         ),
-        Some("Study") => format!(
-            " spec={} last={} {}",
-            object["spec"]["parallelism"], status["lastIndex"], status["conditions"][0]["message"]
-        ),
+        Some("Study") => format!(" spec={} last={} {}", object["spec"]["parallelism"], status["lastIndex"], status["conditions"][0]["message"]),
         Some("Pod") => format!(" {} {}", status["phase"], object["metadata"]["deletionTimestamp"]),
         Some("Job") => format!(" {} {}", status["conditions"], object["metadata"]["deletionTimestamp"]),
         _ => String::new(),
@@ -350,9 +340,7 @@ pub fn finalizers(object: &Value) -> Vec<&str> {
 
 /// Whether one of the owners has this UID.
 pub fn is_owned_by(object: &Value, uid: &Value) -> bool {
-    object["metadata"]["ownerReferences"]
-        .as_array()
-        .is_some_and(|owners| owners.iter().any(|owner| owner["uid"] == *uid))
+    object["metadata"]["ownerReferences"].as_array().is_some_and(|owners| owners.iter().any(|owner| owner["uid"] == *uid))
 }
 
 pub fn seconds(at: Timestamp) -> String {
