@@ -1,19 +1,22 @@
 //! The command line. Exit codes: 0 done, 1 the work failed, 2 the input is wrong, 130 interrupted.
 
+use std::hash::{BuildHasher, RandomState};
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
 use crate::api;
 use crate::build::SidecarSettings;
-use crate::controller;
+use crate::controller::{self, LeaseSettings};
 use crate::input::{load, print_problems};
 use crate::local;
 use crate::sidecar;
+use crate::validate::parse_duration;
 
 /// Hyperparameter sweeps, as Jobs of a Kubernetes cluster or as local processes.
 #[derive(Parser)]
@@ -66,6 +69,25 @@ struct OperatorArgs {
     /// How many reconciles of each controller run at once.
     #[arg(long, env = "SWEEP_CONCURRENCY", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
     concurrency: u16,
+    /// Whether a Lease decides which of several operators is at work; the others stand by.
+    #[arg(long, env = "SWEEP_LEADER_ELECT", default_value_t = true, action = ArgAction::Set, num_args = 0..=1,
+        default_missing_value = "true", require_equals = true)]
+    leader_elect: bool,
+    /// The name of the Lease.
+    #[arg(long, env = "SWEEP_LEASE_NAME", default_value = "sweep-operator")]
+    lease_name: String,
+    /// The namespace of the Lease; the operator's own where left out.
+    #[arg(long, env = "SWEEP_LEASE_NAMESPACE")]
+    lease_namespace: Option<String>,
+    /// How long the others wait after the last renewal that they have seen, in whole seconds.
+    #[arg(long, env = "SWEEP_LEASE_DURATION", default_value = "15s", value_parser = duration)]
+    lease_duration: Duration,
+    /// How long the leader goes on without a renewal; it ends then.
+    #[arg(long, env = "SWEEP_LEASE_RENEW_DEADLINE", default_value = "10s", value_parser = duration)]
+    lease_renew_deadline: Duration,
+    /// How often the Lease is asked for and renewed.
+    #[arg(long, env = "SWEEP_LEASE_RETRY_PERIOD", default_value = "2s", value_parser = duration)]
+    lease_retry_period: Duration,
     /// How log lines are written.
     #[arg(long, env = "SWEEP_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
@@ -116,6 +138,13 @@ fn operator(args: OperatorArgs) -> ExitCode {
         LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).init(),
         LogFormat::Json => lines.json().init(),
     }
+    let lease = match lease(&args) {
+        Ok(lease) => lease,
+        Err(message) => {
+            eprintln!("error: {message}");
+            return ExitCode::from(2);
+        }
+    };
     let settings = controller::Settings {
         namespaces: args.namespaces,
         sidecar: SidecarSettings {
@@ -126,6 +155,7 @@ fn operator(args: OperatorArgs) -> ExitCode {
         },
         listen: Some(args.listen),
         concurrency: args.concurrency,
+        lease,
         clock: jiff::Timestamp::now,
     };
     let runtime = match tokio::runtime::Runtime::new() {
@@ -139,6 +169,30 @@ fn operator(args: OperatorArgs) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(&error.to_string()),
     }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let parsed = parse_duration(text).and_then(|duration| Duration::try_from(duration).ok());
+    parsed.ok_or_else(|| "not a duration such as 15s or 2m".to_owned())
+}
+
+/// The Lease to hold, if one shall be held.
+fn lease(args: &OperatorArgs) -> Result<Option<LeaseSettings>, String> {
+    if !args.leader_elect {
+        return Ok(None);
+    }
+    let (duration, renew_deadline, retry_period) =
+        (args.lease_duration, args.lease_renew_deadline, args.lease_retry_period);
+    if duration <= renew_deadline || renew_deadline <= retry_period || retry_period.is_zero() {
+        return Err("--lease-duration must be longer than --lease-renew-deadline, and that longer than \
+                    --lease-retry-period: two operators would be at work"
+            .to_owned());
+    }
+    // The pod's name, and something that two processes in it do not share.
+    let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "sweep-operator".to_owned());
+    let identity = format!("{host}_{:016x}", RandomState::new().hash_one(std::process::id()));
+    let (name, namespace) = (args.lease_name.clone(), args.lease_namespace.clone());
+    Ok(Some(LeaseSettings { name, namespace, identity, duration, renew_deadline, retry_period }))
 }
 
 /// The work failed.

@@ -11,6 +11,7 @@ use kube::{Api, Client, Resource, ResourceExt};
 use super::Settings;
 use super::error::Failures;
 use super::follow::Followers;
+use super::health::Health;
 use super::objects::is_owned_by;
 use super::telemetry::Telemetry;
 use super::watch::{Queues, Stores};
@@ -28,6 +29,7 @@ pub struct Context {
     pub queues: Queues,
     pub followers: Followers,
     pub telemetry: Arc<Telemetry>,
+    pub health: Arc<Health>,
     pub recorder: Recorder,
     pub failures: Failures,
     /// The verdict on each Study's spec, by UID and generation: a dry run is asked once.
@@ -52,6 +54,7 @@ impl Context {
         stores: Stores,
         queues: Queues,
         telemetry: Arc<Telemetry>,
+        health: Arc<Health>,
     ) -> Context {
         let reporter = Reporter { controller: FIELD_MANAGER.to_owned(), instance: None };
         Context {
@@ -68,6 +71,7 @@ impl Context {
             stores,
             queues,
             telemetry,
+            health,
             failures: Failures::default(),
             verdicts: Mutex::default(),
             completions: Mutex::default(),

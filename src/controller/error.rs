@@ -1,6 +1,7 @@
 //! What can go wrong with the API server, and how long to wait then.
 
 use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,6 +22,12 @@ pub enum Error {
     /// The port for health and metrics.
     #[error("cannot serve health and metrics on {0}: {1}")]
     Listen(std::net::SocketAddr, #[source] std::io::Error),
+    /// Another operator may lead now.
+    #[error("the lease is lost: {0}")]
+    LeaseLost(String),
+    /// A part that should be at work is not.
+    #[error("wedged: {0}; the process ends so that a new one starts")]
+    Wedged(String),
     /// A part that never ends has ended.
     #[error("{0} has ended")]
     Ended(&'static str),
@@ -76,12 +83,12 @@ fn describe(error: &kube::Error) -> String {
     }
 }
 
-/// Failures of each object in a row: conflicts are tried again soon, others from 1 s to 5 min apart.
+/// Failures of each object in a row: conflicts are tried again soon, others from 5 s to 5 min apart.
 #[derive(Default)]
 pub struct Failures(Mutex<HashMap<String, u32>>);
 
 impl Failures {
-    /// How long to wait after one more failure.
+    /// How long to wait after one more failure: at least as long as the API server asks for.
     pub fn next(&self, uid: &str, error: &Error) -> Duration {
         let mut failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // Those of deleted objects are never reset.
@@ -93,11 +100,49 @@ impl Failures {
         if error.is_expected() && *count <= 5 {
             return Duration::from_millis(200);
         }
-        Duration::from_secs(1 << (*count).min(9)).min(Duration::from_secs(300))
+        let asked =
+            error.status().and_then(|status| status.details.as_ref()).map_or(0, |details| details.retry_after_seconds);
+        backoff(uid, *count, Duration::from_secs(5), Duration::from_secs(300)).max(Duration::from_secs(asked.into()))
     }
 
     /// It worked.
     pub fn reset(&self, uid: &str) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+    }
+}
+
+/// The wait after the `count`-th failure in a row of `what`: doubled each time, within `least` and `most`, and a
+/// fifth longer or shorter, so that not all come back at once. The same question has the same answer.
+pub fn backoff(what: &str, count: u32, least: Duration, most: Duration) -> Duration {
+    let mut hasher = std::hash::DefaultHasher::new();
+    (what, count).hash(&mut hasher);
+    let jitter = 0.8 + 0.4 * (hasher.finish() % 1000) as f64 / 1000.0;
+    let doubled = least.saturating_mul(1 << count.saturating_sub(1).min(16)).min(most);
+    doubled.mul_f64(jitter)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_are_tried_again_after_five_seconds_to_five_minutes() {
+        let failures = Failures::default();
+        let waits: Vec<u64> = (0..9).map(|_| failures.next("a", &Error::Timeout).as_secs()).collect();
+        assert!((4..=6).contains(&waits[0]), "{waits:?}");
+        assert!(waits[..6].windows(2).all(|pair| pair[0] < pair[1]), "{waits:?}");
+        assert!((240..=360).contains(&waits[8]), "{waits:?}");
+        failures.reset("a");
+        assert!(failures.next("a", &Error::Timeout).as_secs() <= 6);
+    }
+
+    #[test]
+    fn the_api_server_s_own_wish_is_heard() {
+        let status = r#"{"status": "Failure", "message": "", "reason": "TooManyRequests", "code": 429,
+                         "details": {"retryAfterSeconds": 77}}"#;
+        let status: Status = serde_json::from_str(status).unwrap();
+        let error = Error::Api(kube::Error::Api(Box::new(status)));
+        assert_eq!(Failures::default().next("a", &error), Duration::from_secs(77));
     }
 }

@@ -25,7 +25,8 @@ use crate::validate::ValidStudy;
 /// The sidecar sends a heartbeat every 20 s: a stream that is silent for this long is half-open.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// How often observations of a running Trial are put into its status: a report alone costs no write.
+/// When observations of a running Trial are first put into its status; then after ten times as long, and so on:
+/// however long a Trial runs, that costs a handful of writes.
 const CHECKPOINT: Duration = Duration::from_secs(60);
 
 /// What is known of one pod's reports.
@@ -100,7 +101,9 @@ struct Follower {
     log: Arc<tokio::sync::Mutex<Log>>,
     reports: Arc<Mutex<Reports>>,
     task: Option<JoinHandle<()>>,
-    checkpoint: Instant,
+    since: Instant,
+    /// How long after `since` the next checkpoint is due.
+    checkpoint: Duration,
 }
 
 impl Drop for Follower {
@@ -132,11 +135,11 @@ impl Followers {
     /// Whether it is time to put observations into the Trial's status; then it is not for another while.
     pub fn is_checkpoint_due(&self, pod_uid: &str) -> bool {
         let mut pods = self.pods();
-        let Some(follower) = pods.get_mut(pod_uid).filter(|follower| follower.checkpoint.elapsed() >= CHECKPOINT)
+        let Some(follower) = pods.get_mut(pod_uid).filter(|follower| follower.since.elapsed() >= follower.checkpoint)
         else {
             return false;
         };
-        follower.checkpoint = Instant::now();
+        follower.checkpoint *= 10;
         true
     }
 
@@ -198,7 +201,13 @@ impl Followers {
             telemetry: self.telemetry.clone(),
             clock: self.clock,
         };
-        Follower { log: Arc::new(tokio::sync::Mutex::new(log)), reports, task: None, checkpoint: Instant::now() }
+        Follower {
+            log: Arc::new(tokio::sync::Mutex::new(log)),
+            reports,
+            task: None,
+            since: Instant::now(),
+            checkpoint: CHECKPOINT,
+        }
     }
 
     fn pods(&self) -> MutexGuard<'_, HashMap<String, Follower>> {

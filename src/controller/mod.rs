@@ -6,6 +6,8 @@ mod context;
 mod error;
 mod events;
 mod follow;
+mod health;
+mod lease;
 mod objects;
 mod server;
 mod study;
@@ -26,6 +28,8 @@ use kube::{Client, Resource};
 use crate::build::SidecarSettings;
 use context::Context;
 pub use error::Error;
+use health::{Health, SILENCE};
+pub use lease::LeaseSettings;
 
 /// What the operator was told.
 #[derive(Clone, Debug)]
@@ -38,6 +42,8 @@ pub struct Settings {
     pub listen: Option<SocketAddr>,
     /// How many reconciles of each controller run at once.
     pub concurrency: u16,
+    /// The Lease without which nothing is reconciled; None where this is the only operator for sure.
+    pub lease: Option<LeaseSettings>,
     /// What time it is: tests have a clock of their own.
     pub clock: fn() -> Timestamp,
 }
@@ -53,19 +59,23 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
     // Log streams and watches may be silent for long; every other call has its own limit.
     config.read_timeout = None;
     let client = Client::try_from(config)?;
+    let lease = settings.lease.clone();
     tokio::select! {
-        () = terminated() => {
-            tracing::info!("asked to end");
-            Ok(())
-        }
-        error = operate(client, settings) => Err(error),
+        () = terminated() => tracing::info!("asked to end"),
+        error = operate(client.clone(), settings) => return Err(error),
     }
+    if let Some(lease) = lease {
+        lease::release(&client, &lease).await;
+    }
+    Ok(())
 }
 
 /// Serves Studies through `client`, for as long as all parts go on; why they did not.
 pub async fn operate(client: Client, settings: Settings) -> Error {
     let telemetry = Arc::new(telemetry::Telemetry::new());
-    let health = Arc::new(watch::Health::default());
+    let health = Arc::new(Health::default());
+    let client = health::noting(client, health.clone());
+    let (leads, leading) = tokio::sync::watch::channel(settings.lease.is_none());
     let scopes: Vec<Option<String>> = match settings.namespaces.as_slice() {
         [] => vec![None],
         namespaces => namespaces.iter().cloned().map(Some).collect(),
@@ -74,27 +84,44 @@ pub async fn operate(client: Client, settings: Settings) -> Error {
     if let Some(listen) = settings.listen {
         tasks.spawn(server::serve(listen, telemetry.clone(), health.clone()));
     }
+    telemetry.leads(leading.clone());
     for scope in scopes {
-        tasks.spawn(run_scope(client.clone(), settings.clone(), scope, telemetry.clone(), health.clone()));
+        let shared = (telemetry.clone(), health.clone(), leading.clone());
+        tasks.spawn(run_scope(client.clone(), settings.clone(), scope, shared));
     }
+    match settings.lease {
+        Some(lease) => drop(tasks.spawn(lease::Election::new(&client, lease, settings.clock).run(leads))),
+        // Nobody else can come to lead.
+        None => drop(leads),
+    }
+    tasks.spawn(end_when_wedged(health));
     match tasks.join_next().await {
         Some(Ok(error)) => error,
         _ => Error::Ended("a controller"),
     }
 }
 
+/// A process that stands still is worth nothing: a new one is.
+async fn end_when_wedged(health: Arc<Health>) -> Error {
+    loop {
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        if let Some(what) = health.wedged(SILENCE) {
+            return Error::Wedged(what);
+        }
+    }
+}
+
+/// What all scopes share: metrics, health, and whether this operator leads.
+type Shared = (Arc<telemetry::Telemetry>, Arc<Health>, tokio::sync::watch::Receiver<bool>);
+
 /// Both controllers, for one namespace or all.
-async fn run_scope(
-    client: Client,
-    settings: Settings,
-    namespace: Option<String>,
-    telemetry: Arc<telemetry::Telemetry>,
-    health: Arc<watch::Health>,
-) -> Error {
+async fn run_scope(client: Client, settings: Settings, namespace: Option<String>, shared: Shared) -> Error {
+    let (telemetry, health, mut leading) = shared;
     let concurrency = settings.concurrency;
     let (queues, study_queue, trial_queue) = watch::queues();
     let (stores, watches) = watch::start(&client, namespace.as_deref(), &queues, &health);
-    let context = Arc::new(Context::new(client, settings, stores, queues, telemetry));
+    telemetry.counts(stores.clone());
+    let context = Arc::new(Context::new(client, settings, stores, queues, telemetry, health));
     let studies =
         control(context.stores.studies.clone(), study_queue, concurrency, context.clone(), "study", study::reconcile);
     let trials =
@@ -103,6 +130,10 @@ async fn run_scope(
     let controllers = async move {
         // A pass over half-filled stores would take what it does not see for gone.
         ready.stores.wait_until_ready().await;
+        // An error means that nobody will ever say so: the election has ended, and with it the process.
+        if leading.wait_for(|leads| *leads).await.is_err() {
+            std::future::pending::<()>().await;
+        }
         tokio::select! {
             () = studies => {}
             () = trials => {}
@@ -130,9 +161,12 @@ async fn control<K, F>(
     let observed = move |object: Arc<K>, context: Arc<Context>| {
         let started = std::time::Instant::now();
         let uid = object.meta().uid.clone().unwrap_or_default();
+        let name = object.meta().name.clone().unwrap_or_default();
+        let under_way = context.health.begin(format!("{controller} {name}"));
         let reconciled = reconcile(object, context.clone());
         Box::pin(async move {
             let result = reconciled.await;
+            drop(under_way);
             context.telemetry.reconciled(controller, result.is_ok(), started.elapsed());
             let look_again = result?;
             context.failures.reset(&uid);

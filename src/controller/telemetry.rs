@@ -1,6 +1,7 @@
 //! What Prometheus may ask. No label names a Trial.
 
 use std::sync::atomic::AtomicU64;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -9,6 +10,10 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
+use tokio::sync::watch;
+
+use super::watch::Stores;
+use crate::api::is_true;
 
 /// The operator's metrics.
 pub struct Telemetry {
@@ -19,6 +24,22 @@ pub struct Telemetry {
     reconciles: Family<ReconcileLabels, Counter>,
     reconcile_duration: Family<ControllerLabels, Histogram, fn() -> Histogram>,
     suggestion_duration: Family<SamplerLabels, Histogram, fn() -> Histogram>,
+    leader: Gauge,
+    trials: Family<PhaseLabels, Gauge>,
+    studies: Family<StateLabels, Gauge>,
+    leading: OnceLock<watch::Receiver<bool>>,
+    /// What is counted when somebody asks.
+    counted: Mutex<Vec<Stores>>,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct PhaseLabels {
+    phase: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct StateLabels {
+    state: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -64,6 +85,11 @@ impl Telemetry {
             reconciles: Family::default(),
             reconcile_duration: Family::new_with_constructor(seconds),
             suggestion_duration: Family::new_with_constructor(seconds),
+            leader: Gauge::default(),
+            trials: Family::default(),
+            studies: Family::default(),
+            leading: OnceLock::new(),
+            counted: Mutex::default(),
         };
         let registry = &mut telemetry.registry;
         registry.register("trials_created", "Trials created", telemetry.trials_created.clone());
@@ -76,6 +102,9 @@ impl Telemetry {
             "Time of a decision with proposals",
             telemetry.suggestion_duration.clone(),
         );
+        registry.register("leader", "Whether this operator leads", telemetry.leader.clone());
+        registry.register("trials", "Trials there are, by phase", telemetry.trials.clone());
+        registry.register("studies", "Studies there are, by state", telemetry.studies.clone());
         registry.register("build_info", "Version of the operator", build);
         telemetry
     }
@@ -97,8 +126,38 @@ impl Telemetry {
         self.suggestion_duration.get_or_create(&SamplerLabels { sampler }).observe(took.as_secs_f64());
     }
 
+    /// Where it is told whether this operator leads.
+    pub fn leads(&self, leading: watch::Receiver<bool>) {
+        // Set once, where the operator starts.
+        let _ = self.leading.set(leading);
+    }
+
+    /// Counts what these hold, whenever somebody asks.
+    pub fn counts(&self, stores: Stores) {
+        self.counted.lock().unwrap_or_else(PoisonError::into_inner).push(stores);
+    }
+
+    fn count(&self) {
+        self.leader.set(self.leading.get().is_some_and(|leading| *leading.borrow()).into());
+        self.trials.clear();
+        self.studies.clear();
+        for stores in self.counted.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            for trial in stores.trials.state() {
+                let phase = trial.status.as_ref().map(|status| status.phase).unwrap_or_default();
+                self.trials.get_or_create(&PhaseLabels { phase: format!("{phase:?}") }).inc();
+            }
+            for study in stores.studies.state() {
+                let conditions = study.status.as_ref().map_or(&[][..], |status| &status.conditions);
+                let state = ["Complete", "Failed", "Suspended", "Stalled", "Ready"];
+                let state = state.into_iter().find(|type_| is_true(conditions, type_)).unwrap_or("New");
+                self.studies.get_or_create(&StateLabels { state }).inc();
+            }
+        }
+    }
+
     /// The text that Prometheus reads.
     pub fn text(&self) -> String {
+        self.count();
         let mut text = String::new();
         match prometheus_client::encoding::text::encode(&mut text, &self.registry) {
             Ok(()) => text,

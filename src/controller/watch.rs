@@ -1,23 +1,22 @@
 //! The four watches, their stores, and who is to be reconciled after an event. Each watch is on its own,
 //! so that one that fails does not delay the others.
 
-use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, stream};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::core::{DeserializeGuard, NamespaceResourceScope};
 use kube::runtime::reflector::{ObjectRef, Store, reflector, store};
 use kube::runtime::watcher::{Config, Event};
-use kube::runtime::{WatchStreamExt, watcher};
+use kube::runtime::{WatchStreamExt, utils::Backoff, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
-use tokio::time::Instant;
 
+use super::error::backoff;
+use super::health::Health;
 use crate::api::{LABEL_STUDY, LABEL_TRIAL, Study, Trial};
 
 /// What the watches have seen.
@@ -69,23 +68,6 @@ impl Queues {
     /// The Trial shall be reconciled.
     pub fn trial(&self, name: &str, namespace: &str) {
         let _ = self.trials.unbounded_send(ObjectRef::new(name).within(namespace));
-    }
-}
-
-/// When each watch last brought something.
-#[derive(Default)]
-pub struct Health(Mutex<BTreeMap<&'static str, Instant>>);
-
-impl Health {
-    fn seen(&self, kind: &'static str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(kind, Instant::now());
-    }
-
-    /// The kinds whose watch has brought nothing for `limit`, or nothing at all yet.
-    pub fn silent(&self, limit: Duration) -> Vec<&'static str> {
-        let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let kinds = ["studies", "trials", "jobs", "pods"].into_iter();
-        kinds.filter(|kind| seen.get(kind).is_none_or(|at| at.elapsed() > limit)).collect()
     }
 }
 
@@ -151,11 +133,17 @@ where
         Some(namespace) => Api::namespaced(client.clone(), namespace),
         None => Api::all(client.clone()),
     };
+    let scope = namespace.unwrap_or_default().to_owned();
+    health.expect(&scope, kind);
     let health = health.clone();
-    watcher(api, config).default_backoff().filter_map(move |event| {
+    // kube asks again from the same version where a watch is refused as too old: only a new one lists again.
+    let watches = stream::repeat_with(move || until_gone(watcher(api.clone(), config.clone()))).flatten();
+    watches.backoff(WatchBackoff { kind, failures: 0 }).filter_map(move |event| {
         let event = match event {
             Ok(event) => {
-                health.seen(kind);
+                if matches!(event, Event::InitDone) {
+                    health.listed(&scope, kind);
+                }
                 readable(kind, event).map(Ok)
             }
             Err(error) => {
@@ -170,6 +158,39 @@ where
         };
         std::future::ready(event)
     })
+}
+
+/// The stream up to the refusal of a watch as too old, and with it.
+fn until_gone<K>(
+    stream: impl Stream<Item = Result<Event<K>, watcher::Error>>,
+) -> impl Stream<Item = Result<Event<K>, watcher::Error>> {
+    let is_gone = |event: &Result<Event<K>, watcher::Error>| matches!(event, Err(watcher::Error::WatchStartFailed(kube::Error::Api(status))) if status.code == 410);
+    stream.scan(false, move |gone, event| {
+        let ended = *gone;
+        *gone = is_gone(&event);
+        std::future::ready((!ended).then_some(event))
+    })
+}
+
+/// From one second to a minute between the attempts of a watch.
+struct WatchBackoff {
+    kind: &'static str,
+    failures: u32,
+}
+
+impl Iterator for WatchBackoff {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        self.failures += 1;
+        Some(backoff(self.kind, self.failures, Duration::from_secs(1), Duration::from_secs(60)))
+    }
+}
+
+impl Backoff for WatchBackoff {
+    fn reset(&mut self) {
+        self.failures = 0;
+    }
 }
 
 fn readable<K: Resource<DynamicType = ()>>(kind: &'static str, event: Event<DeserializeGuard<K>>) -> Option<Event<K>> {

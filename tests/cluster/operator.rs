@@ -58,7 +58,8 @@ impl Operator {
         let log = std::env::temp_dir().join(format!("{}-operator.log", namespace.name));
         let stderr = File::options().create(true).append(true).open(&log).unwrap();
         let process = Command::new(SWEEP)
-            .args(["operator", "--namespace", &namespace.name, "--sidecar-image", SIDECAR_IMAGE])
+            .args(["operator", "--leader-elect=false", "--namespace", &namespace.name])
+            .args(["--sidecar-image", SIDECAR_IMAGE])
             .args(["--sidecar-pull-policy", "Never", "--listen", "127.0.0.1:0", "--log", "sweep_operator=debug,warn"])
             .env("KUBECONFIG", &cluster.kubeconfig)
             .stdin(Stdio::null())

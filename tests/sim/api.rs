@@ -53,8 +53,45 @@ pub struct Api {
     /// Kinds of which events were left out: their next watch ends in 410.
     pub behind: Arc<Mutex<BTreeSet<&'static str>>>,
     pub removed: Option<Removed>,
+    /// Calls that are to act at this instant.
+    pub turns: Turns,
     /// A name in the trace.
     pub name: &'static str,
+}
+
+/// Calls of one instant act in the order of what they are: in which order an operator made them depends on the
+/// seeds of its hash maps, and one seed shall give one interleaving.
+pub type Turns = Arc<Mutex<BTreeSet<(Instant, String, u64)>>>;
+
+struct Turn {
+    turns: Turns,
+    entry: (Instant, String, u64),
+}
+
+impl Turn {
+    async fn take(turns: &Turns, what: &str) -> Turn {
+        // By then all of this instant have come.
+        let due = Instant::now() + Duration::from_millis(1);
+        let entry = {
+            let mut turns = turns.lock().unwrap();
+            let taken = turns.iter().filter(|(_, other, _)| other == what).map(|(.., n)| n + 1).max();
+            let entry = (due, what.to_owned(), taken.unwrap_or(0));
+            turns.insert(entry.clone());
+            entry
+        };
+        let turn = Turn { turns: turns.clone(), entry };
+        sleep_until(due).await;
+        while turn.turns.lock().unwrap().first() != Some(&turn.entry) {
+            tokio::task::yield_now().await;
+        }
+        turn
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.turns.lock().unwrap().remove(&self.entry);
+    }
 }
 
 impl Api {
@@ -88,16 +125,22 @@ impl Api {
         let is_watch = param("watch").as_deref() == Some("true");
         let is_log = target.subresource.as_deref() == Some("log");
         let verb = parts.method.as_str().to_owned();
+        // An Event's name is another each time.
+        let named = target.name.as_deref().or(body["metadata"]["name"].as_str()).filter(|_| target.kind != "events");
+        let part = target.subresource.clone().or(param("labelSelector")).unwrap_or_default();
+        let what = format!("{} {verb} {} {} {part}", self.name, target.kind, named.unwrap_or_default());
+        let what = what.trim_end().to_owned();
         let (latency, fault) = {
             let mut faults = self.faults.lock().unwrap();
+            faults.about(&what);
             let dry = param("dryRun").is_some();
             (faults.latency(), faults.call(&verb, verb == "POST" && !dry && target.kind != "events"))
         };
         // Half of it on the way there, half on the way back.
         self.pause().await;
         sleep(latency / 2).await;
-        let what = format!("{} {verb} {} {}", self.name, target.kind, target.name.as_deref().unwrap_or_default());
-        if fault != Fault::None {
+        let turn = Turn::take(&self.turns, &what).await;
+        if fault != Fault::None && target.kind != "events" {
             self.store.lock().unwrap().note(format!("{what}: {fault:?}"));
         }
         match fault {
@@ -120,6 +163,7 @@ impl Api {
             return Ok(if is_watch { self.watch(&target, &param) } else { self.log(&target, &param) });
         }
         let answer = self.act(&verb, &target, &param, &body);
+        drop(turn);
         if let Err(refused) = &answer
             && verb != "GET"
         {
@@ -204,10 +248,13 @@ impl Api {
     fn watch(&self, target: &Target, param: &impl Fn(&str) -> Option<String>) -> Answered {
         let store = self.store.lock().unwrap();
         let from: u64 = param("resourceVersion").and_then(|version| version.parse().ok()).unwrap_or(0);
-        let fault = self.faults.lock().unwrap().watch();
+        let fault = self.faults.lock().unwrap().about(&format!("{} watch {}", self.name, target.kind)).watch();
         if from < store.compacted || self.behind.lock().unwrap().remove(target.kind) {
-            // As the API server does it: the watch starts, and has one event.
-            return streamed(stream::iter([Ok(line(&gone()))]));
+            // As the API server does it: the watch starts, and has one event. Some proxies refuse it at once.
+            return match store.revision().is_multiple_of(2) {
+                true => streamed(stream::iter([Ok(line(&gone()))])),
+                false => refused(410, "Expired", "too old resource version"),
+            };
         }
         let selector = Selector::new(param);
         let mut known = BTreeSet::new();
@@ -253,12 +300,13 @@ impl Api {
             return refused(400, "BadRequest", "container is waiting to start");
         }
         let follow = param("follow").as_deref() == Some("true");
-        let mut fault = self.faults.lock().unwrap().log();
+        let mut fault = self.faults.lock().unwrap().about(&format!("{} log {name}", self.name)).log();
         if !follow {
             fault.silent = None;
         }
         let logs = cluster.logged.subscribe();
-        let follower = LogStream { api: self.clone(), uid, at: 0, follow, started: Instant::now(), fault, ended: false };
+        let follower =
+            LogStream { api: self.clone(), uid, at: 0, follow, started: Instant::now(), fault, ended: false };
         streamed(follower.frames(logs))
     }
 }
@@ -288,7 +336,8 @@ impl Watch {
                     return None;
                 }
                 watch.api.pause().await;
-                let (silent, cut) = (watch.fault.silent.map(|d| watch.started + d), watch.fault.cut.map(|(d, _)| watch.started + d));
+                let (silent, cut) =
+                    (watch.fault.silent.map(|d| watch.started + d), watch.fault.cut.map(|(d, _)| watch.started + d));
                 let now = Instant::now();
                 if watch.api.faults.lock().unwrap().away {
                     watch.ended = true;
@@ -412,11 +461,15 @@ impl LogStream {
                     let cluster = log.api.cluster.lock().unwrap();
                     match cluster.logs.get(&log.uid) {
                         None => (None, true),
-                        Some(kept) => (kept.bytes.get(log.at..).filter(|rest| !rest.is_empty()).map(Bytes::copy_from_slice), kept.closed),
+                        Some(kept) => (
+                            kept.bytes.get(log.at..).filter(|rest| !rest.is_empty()).map(Bytes::copy_from_slice),
+                            kept.closed,
+                        ),
                     }
                 };
                 if let Some(rest) = piece {
-                    let len = log.api.faults.lock().unwrap().piece(rest.len());
+                    let what = format!("{} piece {}", log.api.name, log.uid);
+                    let len = log.api.faults.lock().unwrap().about(&what).piece(rest.len());
                     log.at += len;
                     return Some((Ok(rest.slice(..len)), (log, logs)));
                 }
@@ -449,7 +502,11 @@ impl Target {
             parts.drain(..2);
         }
         let (kind, ..) = KINDS.iter().find(|(plural, ..)| Some(plural) == parts.first())?;
-        Some(Target { kind, name: parts.get(1).map(|name| (*name).to_owned()), subresource: parts.get(2).map(|name| (*name).to_owned()) })
+        Some(Target {
+            kind,
+            name: parts.get(1).map(|name| (*name).to_owned()),
+            subresource: parts.get(2).map(|name| (*name).to_owned()),
+        })
     }
 }
 
@@ -461,7 +518,9 @@ struct Selector {
 
 impl Selector {
     fn new(param: &impl Fn(&str) -> Option<String>) -> Selector {
-        let split = |text: Option<String>| text.unwrap_or_default().split(',').filter(|part| !part.is_empty()).map(str::to_owned).collect::<Vec<_>>();
+        let split = |text: Option<String>| {
+            text.unwrap_or_default().split(',').filter(|part| !part.is_empty()).map(str::to_owned).collect::<Vec<_>>()
+        };
         let labels = split(param("labelSelector")).into_iter().map(|part| match part.split_once('=') {
             Some((name, value)) => (name.to_owned(), Some(value.trim_start_matches('=').to_owned())),
             None => (part, None),

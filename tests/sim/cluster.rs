@@ -74,7 +74,7 @@ fn script(seed: u64, trial: &str, attempt: u64, weather: Weather) -> Script {
     Script { outcome, steps: weather.steps, step_time, graceful, quality }
 }
 
-fn hash(text: &str) -> u64 {
+pub fn hash(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
 }
 
@@ -157,12 +157,15 @@ impl Cluster {
     }
 
     fn collect_garbage(&mut self, store: &mut Store) {
-        let uids: BTreeSet<String> = store.objects.values().filter_map(|o| o["metadata"]["uid"].as_str()).map(str::to_owned).collect();
+        let uids: BTreeSet<String> =
+            store.objects.values().filter_map(|o| o["metadata"]["uid"].as_str()).map(str::to_owned).collect();
         let keys: Vec<Key> = store.objects.keys().cloned().collect();
         for key in keys {
             let Ok(object) = store.get(&key) else { continue };
             let owners = object["metadata"]["ownerReferences"].as_array().cloned().unwrap_or_default();
-            if !owners.is_empty() && owners.iter().all(|owner| !owner["uid"].as_str().is_some_and(|uid| uids.contains(uid))) {
+            if !owners.is_empty()
+                && owners.iter().all(|owner| !owner["uid"].as_str().is_some_and(|uid| uids.contains(uid)))
+            {
                 if object["metadata"]["deletionTimestamp"].is_null() {
                     let _ = store.delete(Actor::Cluster, &key, &Deletion::default());
                 }
@@ -173,12 +176,15 @@ impl Cluster {
                 let dependents: Vec<Key> =
                     store.objects.iter().filter(|(_, o)| is_owned_by(o, &uid)).map(|(key, _)| key.clone()).collect();
                 if dependents.is_empty() {
-                    let _ = store.update(Actor::Cluster, "finalize", &key, |object| drop_finalizer(object, "foregroundDeletion"));
+                    let _ = store.update(Actor::Cluster, "finalize", &key, |object| {
+                        drop_finalizer(object, "foregroundDeletion")
+                    });
                 }
                 for dependent in dependents {
                     if store.objects[&dependent]["metadata"]["deletionTimestamp"].is_null() {
                         let foreground = dependent.kind != "pods";
-                        let _ = store.delete(Actor::Cluster, &dependent, &Deletion { foreground, ..Deletion::default() });
+                        let _ =
+                            store.delete(Actor::Cluster, &dependent, &Deletion { foreground, ..Deletion::default() });
                     }
                 }
             }
@@ -191,7 +197,8 @@ impl Cluster {
         for key in keys {
             let Ok(job) = store.get(&key) else { continue };
             let uid = job["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
-            let pods: Vec<Value> = store.of_kind("pods").filter(|pod| is_owned_by(pod, &job["metadata"]["uid"])).cloned().collect();
+            let pods: Vec<Value> =
+                store.of_kind("pods").filter(|pod| is_owned_by(pod, &job["metadata"]["uid"])).cloned().collect();
             let leaving = job["metadata"]["deletionTimestamp"].is_string();
             let finished = condition(&job, "Complete") || condition(&job, "Failed");
             let terminal = |pod: &Value| matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"));
@@ -217,7 +224,9 @@ impl Cluster {
                 }
                 if finalizers(pod).contains(&"batch.kubernetes.io/job-tracking") {
                     let pod_key = Key::new("pods", pod["metadata"]["name"].as_str().unwrap_or_default());
-                    let _ = store.update(Actor::Cluster, "untrack", &pod_key, |pod| drop_finalizer(pod, "batch.kubernetes.io/job-tracking"));
+                    let _ = store.update(Actor::Cluster, "untrack", &pod_key, |pod| {
+                        drop_finalizer(pod, "batch.kubernetes.io/job-tracking")
+                    });
                 }
             }
             if leaving {
@@ -267,13 +276,17 @@ impl Cluster {
 
     /// The Job controller lets go of pods whose Job is gone.
     fn untrack_orphans(&mut self, store: &mut Store) {
-        let jobs: BTreeSet<String> = store.of_kind("jobs").filter_map(|job| job["metadata"]["uid"].as_str()).map(str::to_owned).collect();
+        let jobs: BTreeSet<String> =
+            store.of_kind("jobs").filter_map(|job| job["metadata"]["uid"].as_str()).map(str::to_owned).collect();
         let tracked = |pod: &&Value| finalizers(pod).contains(&"batch.kubernetes.io/job-tracking");
-        let is_orphan = |pod: &&Value| !pod["metadata"]["ownerReferences"][0]["uid"].as_str().is_some_and(|uid| jobs.contains(uid));
-        let names = store.of_kind("pods").filter(tracked).filter(is_orphan).filter_map(|pod| pod["metadata"]["name"].as_str());
+        let is_orphan =
+            |pod: &&Value| !pod["metadata"]["ownerReferences"][0]["uid"].as_str().is_some_and(|uid| jobs.contains(uid));
+        let names =
+            store.of_kind("pods").filter(tracked).filter(is_orphan).filter_map(|pod| pod["metadata"]["name"].as_str());
         let keys: Vec<Key> = names.map(|name| Key::new("pods", name)).collect();
         for key in keys {
-            let _ = store.update(Actor::Cluster, "untrack", &key, |pod| drop_finalizer(pod, "batch.kubernetes.io/job-tracking"));
+            let _ = store
+                .update(Actor::Cluster, "untrack", &key, |pod| drop_finalizer(pod, "batch.kubernetes.io/job-tracking"));
         }
     }
 
@@ -287,27 +300,32 @@ impl Cluster {
         pod["metadata"]["generateName"] = json!(format!("{name}-"));
         pod["metadata"]["labels"]["batch.kubernetes.io/controller-uid"] = uid.clone();
         pod["metadata"]["finalizers"] = json!(["batch.kubernetes.io/job-tracking"]);
-        pod["metadata"]["ownerReferences"] =
-            json!([{"apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": uid, "controller": true, "blockOwnerDeletion": true}]);
+        pod["metadata"]["ownerReferences"] = json!([{"apiVersion": "batch/v1", "kind": "Job", "name": name, "uid": uid, "controller": true, "blockOwnerDeletion": true}]);
         pod["status"] = json!({"phase": "Pending"});
         let _ = store.create(Actor::Cluster, "pods", pod, false);
     }
 
     fn sync_pods(&mut self, store: &mut Store) -> Option<Instant> {
         let now = Instant::now();
-        let pods: Vec<(Key, Value)> =
-            store.objects.iter().filter(|(key, _)| key.kind == "pods").map(|(key, pod)| (key.clone(), pod.clone())).collect();
+        let pods: Vec<(Key, Value)> = store
+            .objects
+            .iter()
+            .filter(|(key, _)| key.kind == "pods")
+            .map(|(key, pod)| (key.clone(), pod.clone()))
+            .collect();
         let mut next: Option<Instant> = None;
         for (key, pod) in &pods {
             let uid = pod["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
             if !self.runs.contains_key(&uid) {
-                let trial = pod["metadata"]["labels"]["sweep-operator.dev/trial"].as_str().unwrap_or_default().to_owned();
+                let trial =
+                    pod["metadata"]["labels"]["sweep-operator.dev/trial"].as_str().unwrap_or_default().to_owned();
                 let attempt = self.attempts.entry(trial.clone()).or_default();
                 let script = script(self.seed, &trial, *attempt, self.weather);
                 *attempt += 1;
                 store.promises.started(&uid, &trial, &script);
                 let start = now + self.soon(300, 5_000);
-                let run = Run { key: key.clone(), script, step: 0, next: start, heartbeat: start, state: RunState::Waiting };
+                let run =
+                    Run { key: key.clone(), script, step: 0, next: start, heartbeat: start, state: RunState::Waiting };
                 self.runs.insert(uid.clone(), run);
             }
             let Some(mut run) = self.runs.remove(&uid) else { continue };
@@ -378,7 +396,10 @@ impl Cluster {
                 }
                 if now >= run.heartbeat {
                     run.heartbeat = now + Duration::from_secs(20);
-                    self.print(uid, &SidecarLine::Heartbeat { pod: uid.to_owned(), dropped: Default::default(), problem: None });
+                    self.print(
+                        uid,
+                        &SidecarLine::Heartbeat { pod: uid.to_owned(), dropped: Default::default(), problem: None },
+                    );
                 }
                 if now >= run.next {
                     run.next = now + run.script.step_time;
@@ -428,7 +449,15 @@ impl Cluster {
         }
     }
 
-    fn end(&mut self, store: &mut Store, uid: &str, run: &Run, phase: &str, code: Option<i32>, disruption: Option<(&str, &str)>) {
+    fn end(
+        &mut self,
+        store: &mut Store,
+        uid: &str,
+        run: &Run,
+        phase: &str,
+        code: Option<i32>,
+        disruption: Option<(&str, &str)>,
+    ) {
         let now = seconds(store.now());
         store.promises.ended(uid, run.step >= run.script.steps, code);
         if code.is_some() {
@@ -442,7 +471,12 @@ impl Cluster {
         let reported = killed_at.unwrap_or(run.step);
         let points = (1..=reported).map(|step| Point { step, value: run.script.value(step) });
         let summary = Summary {
-            objectives: points.clone().next_back().map(|last| ObjectiveSummary { metric: "score".to_owned(), last, best: last }).into_iter().collect(),
+            objectives: points
+                .clone()
+                .next_back()
+                .map(|last| ObjectiveSummary { metric: "score".to_owned(), last, best: last })
+                .into_iter()
+                .collect(),
             count: reported,
             pod: uid.to_owned(),
             ..Summary::default()
@@ -504,7 +538,9 @@ pub async fn work(store: Shared, cluster: std::sync::Arc<std::sync::Mutex<Cluste
 }
 
 fn merge_counts(status: &mut Value, active: i64, succeeded: i64, failed: i64, terminating: i64) {
-    for (name, count) in [("active", active), ("succeeded", succeeded), ("failed", failed), ("terminating", terminating)] {
+    for (name, count) in
+        [("active", active), ("succeeded", succeeded), ("failed", failed), ("terminating", terminating)]
+    {
         status[name] = json!(count);
     }
 }

@@ -1,9 +1,12 @@
 //! What goes wrong between the operator and the API server, drawn from a seed.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
+
+use crate::cluster::hash;
 
 /// A class of faults. Each interleaving has a few of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,6 +41,8 @@ pub enum Class {
     Paused,
     /// A second operator, live as well.
     TwoLeaders,
+    /// Two operators, one of which leads: the leader stands still, or its Lease is taken away.
+    LeaseLost,
     /// The clocks of two operators differ, or jump at a restart.
     ClockSkew,
     /// Pods are evicted, drained, rejected.
@@ -52,7 +57,7 @@ pub enum Class {
     Restart,
 }
 
-pub const CLASSES: [Class; 21] = [
+pub const CLASSES: [Class; 22] = [
     Class::Refused,
     Class::AnswerLost,
     Class::Conflict,
@@ -68,6 +73,7 @@ pub const CLASSES: [Class; 21] = [
     Class::Killed,
     Class::Paused,
     Class::TwoLeaders,
+    Class::LeaseLost,
     Class::ClockSkew,
     Class::Disruption,
     Class::TrainerFails,
@@ -85,7 +91,9 @@ pub enum Fault {
     /// It acts, and answers with this code.
     After(u16),
     /// The connection breaks; whether it acted.
-    Reset { acted: bool },
+    Reset {
+        acted: bool,
+    },
 }
 
 /// What happens to one stream.
@@ -111,12 +119,25 @@ pub struct Faults {
     pub active: bool,
     /// The API server is away.
     pub away: bool,
+    seed: u64,
+    /// How often each was asked about.
+    asked: BTreeMap<String, u64>,
     rng: ChaCha8Rng,
 }
 
 impl Faults {
     pub fn new(seed: u64, classes: Vec<Class>) -> Faults {
-        Faults { classes, active: true, away: false, rng: ChaCha8Rng::seed_from_u64(seed ^ 0xFA) }
+        let rng = ChaCha8Rng::seed_from_u64(seed);
+        Faults { classes, active: true, away: false, seed, asked: BTreeMap::new(), rng }
+    }
+
+    /// What is drawn next is about the next call of this kind, in whatever order calls of one instant come.
+    pub fn about(&mut self, what: &str) -> &mut Faults {
+        let count = self.asked.entry(what.to_owned()).or_default();
+        *count += 1;
+        let n = count.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        self.rng = ChaCha8Rng::seed_from_u64(self.seed ^ 0xFA ^ hash(what) ^ n);
+        self
     }
 
     /// A few classes, chosen by the seed.

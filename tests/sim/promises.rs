@@ -140,7 +140,9 @@ impl Promises {
         }
         let last_index = study["status"]["lastIndex"].as_i64();
         let (forgiven, before) = (self.excuses.wiped, self.last_index);
-        self.hold(1, forgiven || last_index >= before, || format!("lastIndex goes back from {before:?} to {last_index:?}"));
+        self.hold(1, forgiven || last_index >= before, || {
+            format!("lastIndex goes back from {before:?} to {last_index:?}")
+        });
         self.last_index = last_index;
         let best = &study["status"]["best"];
         let now = best["objectives"][0]["value"].as_f64().map(|value| (text(&best["trial"]), value));
@@ -184,7 +186,9 @@ impl Promises {
         }
         let finished = is_finished(trial);
         if let Some(before) = self.results.get(&uid).cloned() {
-            let same = finished && before["phase"] == trial["status"]["phase"] && before["objectives"] == trial["status"]["objectives"];
+            let same = finished
+                && before["phase"] == trial["status"]["phase"]
+                && before["objectives"] == trial["status"]["objectives"];
             self.hold(3, same || self.excuses.wiped, || format!("the result of {name} changes"));
             return;
         }
@@ -197,13 +201,22 @@ impl Promises {
         let reason = text(&status["conditions"][0]["reason"]);
         match text(&status["phase"]).as_str() {
             "Succeeded" => {
-                let truth = pods.iter().find(|pod| pod.done && pod.code == Some(0)).map(|pod| pod.script.value(pod.script.steps));
+                let truth = pods
+                    .iter()
+                    .find(|pod| pod.done && pod.code == Some(0))
+                    .map(|pod| pod.script.value(pod.script.steps));
                 let value = status["objectives"][0]["value"].as_f64();
-                self.hold(3, truth.is_some() && value == truth, || format!("{name} has succeeded with {value:?}, the trainer says {truth:?}"));
+                self.hold(3, truth.is_some() && value == truth, || {
+                    format!("{name} has succeeded with {value:?}, the trainer says {truth:?}")
+                });
             }
             "Failed" if reason == "TrainerFailed" => {
-                let failed = pods.iter().any(|pod| pod.done && matches!(pod.script.outcome, Outcome::Fails(code) if pod.code == Some(code)));
-                self.hold(6, failed, || format!("{name} is told to have failed, and its trainer did not: {}", text(&status["message"])));
+                let failed = pods.iter().any(|pod| {
+                    pod.done && matches!(pod.script.outcome, Outcome::Fails(code) if pod.code == Some(code))
+                });
+                self.hold(6, failed, || {
+                    format!("{name} is told to have failed, and its trainer did not: {}", text(&status["message"]))
+                });
             }
             _ => {}
         }
@@ -224,7 +237,9 @@ impl Promises {
         let (jobs, limit) = (unfinished.len(), self.limit(seconds));
         self.most_jobs = self.most_jobs.max(jobs);
         let Excuses { two_leaders, unlabelled, wiped } = self.excuses;
-        self.hold(1, of_trial <= 1 || wiped || (two_leaders && of_trial <= 2), || format!("{of_trial} unfinished Jobs of the Trial of {name}"));
+        self.hold(1, of_trial <= 1 || wiped || (two_leaders && of_trial <= 2), || {
+            format!("{of_trial} unfinished Jobs of the Trial of {name}")
+        });
         self.hold(8, limit > 0, || format!("Job {name} is created while the study is suspended or going"));
         let limit = if two_leaders { 2 * limit } else { limit };
         self.hold(2, jobs <= limit || unlabelled, || {
@@ -244,7 +259,11 @@ impl Promises {
     pub fn settled(&mut self, objects: &BTreeMap<Key, Value>) {
         self.checks[9] += 1;
         let Some(study) = objects.values().find(|object| object["kind"] == "Study") else {
-            let left: Vec<String> = objects.keys().filter(|key| key.kind != "events").map(|key| key.name.clone()).collect();
+            let left: Vec<String> = objects
+                .keys()
+                .filter(|key| !matches!(key.kind, "events" | "leases"))
+                .map(|key| key.name.clone())
+                .collect();
             self.hold(9, left.is_empty(), || format!("the Study is gone, and left {}", left.join(", ")));
             return;
         };
@@ -252,15 +271,21 @@ impl Promises {
         let message = study["status"]["conditions"].to_string();
         self.hold(7, done, || format!("the study does not end: {message}"));
         let trials: Vec<&Value> = objects.values().filter(|object| object["kind"] == "Trial").collect();
-        let open: Vec<String> = trials.iter().filter(|trial| !is_finished(trial)).map(|trial| text(&trial["metadata"]["name"])).collect();
+        let open: Vec<String> =
+            trials.iter().filter(|trial| !is_finished(trial)).map(|trial| text(&trial["metadata"]["name"])).collect();
         self.hold(8, open.is_empty(), || format!("the study has ended, and {} have not", open.join(", ")));
-        let jobs: Vec<String> =
-            objects.values().filter(|job| is_unfinished(job, objects)).map(|job| text(&job["metadata"]["name"])).collect();
+        let jobs: Vec<String> = objects
+            .values()
+            .filter(|job| is_unfinished(job, objects))
+            .map(|job| text(&job["metadata"]["name"]))
+            .collect();
         self.hold(8, jobs.is_empty(), || format!("the study has ended, and Jobs {} go on", jobs.join(", ")));
         let succeeded = trials.iter().filter(|trial| trial["status"]["phase"] == "Succeeded");
         let value = |trial: &Value| trial["status"]["objectives"][0]["value"].as_f64().unwrap_or(f64::NAN);
         let best = succeeded
-            .min_by(|a, b| value(b).total_cmp(&value(a)).then(a["spec"]["index"].as_u64().cmp(&b["spec"]["index"].as_u64())))
+            .min_by(|a, b| {
+                value(b).total_cmp(&value(a)).then(a["spec"]["index"].as_u64().cmp(&b["spec"]["index"].as_u64()))
+            })
             .map(|trial| (text(&trial["metadata"]["name"]), value(trial)));
         let told = &study["status"]["best"];
         let told = told["objectives"][0]["value"].as_f64().map(|value| (text(&told["trial"]), value));
@@ -268,7 +293,9 @@ impl Promises {
         let deleted = self.deleted_trials.len();
         let max = study["spec"]["maxTrials"].as_u64().unwrap_or(0) as usize;
         let reason = text(&study["status"]["ended"]["reason"]);
-        self.hold(7, reason != "MaxTrialsReached" || trials.len() + deleted >= max, || format!("{} of {max} Trials", trials.len()));
+        self.hold(7, reason != "MaxTrialsReached" || trials.len() + deleted >= max, || {
+            format!("{} of {max} Trials", trials.len())
+        });
     }
 }
 

@@ -10,11 +10,11 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use serde_json::{Value, json};
 use sweep_operator::build::SidecarSettings;
-use sweep_operator::controller::{Settings, operate};
+use sweep_operator::controller::{LeaseSettings, Settings, operate};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::api::{Api, Removed};
+use crate::api::{Api, Removed, Turns};
 use crate::cluster::{Cluster, Weather, condition, work};
 use crate::faults::{Class, Faults};
 use crate::promises::{Excuses, Promises};
@@ -168,7 +168,8 @@ fn skewed_clock() -> Timestamp {
 /// Runs an interleaving to its end.
 pub fn run(scenario: &Scenario) -> Report {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    runtime.block_on(World::new(scenario).run())
+    // Inside, so that its time is the paused clock's.
+    runtime.block_on(async { World::new(scenario).run().await })
 }
 
 struct World {
@@ -177,6 +178,7 @@ struct World {
     cluster: Arc<Mutex<Cluster>>,
     faults: Arc<Mutex<Faults>>,
     calls: Arc<Mutex<u64>>,
+    turns: Turns,
     rng: ChaCha8Rng,
     start: Instant,
 }
@@ -187,12 +189,14 @@ impl World {
         START.set(Some(start));
         let has = |class| scenario.classes.contains(&class);
         let mut promises = Promises::default();
-        promises.excuses = Excuses { two_leaders: has(Class::TwoLeaders), ..Excuses::default() };
+        promises.excuses =
+            Excuses { two_leaders: has(Class::TwoLeaders) || has(Class::LeaseLost), ..Excuses::default() };
         World {
             store: Arc::new(Mutex::new(Store::new(start, promises))),
             cluster: Arc::new(Mutex::new(Cluster::new(scenario.seed, scenario.weather))),
             faults: Arc::new(Mutex::new(Faults::new(scenario.seed, scenario.classes.clone()))),
             calls: Arc::default(),
+            turns: Turns::default(),
             rng: ChaCha8Rng::seed_from_u64(scenario.seed ^ 0x3A),
             start,
             scenario: scenario.clone(),
@@ -211,7 +215,7 @@ impl World {
         let mut tasks = tokio::task::JoinSet::new();
         tasks.spawn(work(self.store.clone(), self.cluster.clone()));
         tasks.spawn(self.operator("a"));
-        if self.has(Class::TwoLeaders) {
+        if self.has(Class::TwoLeaders) || self.has(Class::LeaseLost) {
             tasks.spawn(self.operator("b"));
         }
         self.mischief().await;
@@ -260,6 +264,7 @@ impl World {
             calls: self.calls.clone(),
             behind: Arc::default(),
             removed: self.scenario.removed,
+            turns: self.turns.clone(),
             name,
         };
         let clock = if name == "b" { skewed_clock } else { clock };
@@ -272,11 +277,19 @@ impl World {
                 memory: "32Mi".to_owned(),
             },
             listen: None,
-            concurrency: 4,
+            concurrency: 16,
+            lease: self.has(Class::LeaseLost).then(|| LeaseSettings {
+                name: "sweep-operator".to_owned(),
+                namespace: None,
+                identity: name.to_owned(),
+                duration: Duration::from_secs(15),
+                renew_deadline: Duration::from_secs(10),
+                retry_period: Duration::from_secs(2),
+            }),
             clock,
         };
         let mut rng = ChaCha8Rng::seed_from_u64(self.scenario.seed ^ u64::from(name.as_bytes()[0]));
-        let (killed, paused) = (self.has(Class::Killed), self.has(Class::Paused));
+        let (killed, paused) = (self.has(Class::Killed), self.has(Class::Paused) || self.has(Class::LeaseLost));
         let kill_after = self.scenario.kill_after;
         async move {
             loop {
@@ -288,7 +301,8 @@ impl World {
                 };
                 *api.calls_left.lock().unwrap() = left;
                 let standstill = api.clone();
-                let (wait, still) = (Duration::from_millis(rng.next_u64() % 90_000), Duration::from_millis(rng.next_u64() % 60_000));
+                let (wait, still) =
+                    (Duration::from_millis(rng.next_u64() % 90_000), Duration::from_millis(rng.next_u64() % 60_000));
                 let pauses = async move {
                     while paused && standstill.faults.lock().unwrap().active {
                         sleep(wait).await;
@@ -327,10 +341,11 @@ impl World {
         let mut vandal = self.next(Class::Vandal, 60_000, end);
         let mut mute = self.next(Class::SidecarKilled, 60_000, end);
         let mut restart = self.next(Class::Restart, 120_000, end);
+        let mut robbed = self.next(Class::LeaseLost, 120_000, end);
         let mut back = end;
         loop {
             let edit = edits.peek().map_or(end, |(at, _)| self.start + *at);
-            let next = edit.min(vandal).min(mute).min(restart).min(back).min(end);
+            let next = edit.min(vandal).min(mute).min(restart).min(robbed).min(back).min(end);
             sleep_until(next).await;
             let now = Instant::now();
             if now >= end {
@@ -348,6 +363,10 @@ impl World {
             if now >= mute {
                 self.kill_sidecar();
                 mute = self.next(Class::SidecarKilled, 60_000, end);
+            }
+            if now >= robbed {
+                robbed = self.next(Class::LeaseLost, 120_000, end);
+                self.rob();
             }
             if now >= back {
                 self.faults.lock().unwrap().away = false;
@@ -380,7 +399,9 @@ impl World {
             Edit::Resume => json!({"spec": {"suspend": false}}),
             Edit::Parallelism(n) => json!({"spec": {"parallelism": n}}),
             Edit::MaxTrials(n) => json!({"spec": {"maxTrials": n}}),
-            Edit::EasyTarget => json!({"spec": {"objectives": [{"metric": "score", "direction": "Maximize", "target": 0.0}]}}),
+            Edit::EasyTarget => {
+                json!({"spec": {"objectives": [{"metric": "score", "direction": "Maximize", "target": 0.0}]}})
+            }
             Edit::Delete => {
                 let _ = store.delete(Actor::User, &key, &Deletion::default());
                 return;
@@ -429,9 +450,22 @@ impl World {
         }
     }
 
+    /// Somebody deletes the Lease, or writes another holder into it.
+    fn rob(&mut self) {
+        let deletes = self.below(2) == 0;
+        let key = Key::new("leases", "sweep-operator");
+        self.note(format!("user: takes the lease away{}", if deletes { ", by deleting it" } else { "" }));
+        let mut store = self.store.lock().unwrap();
+        let _ = match deletes {
+            true => store.delete(Actor::User, &key, &Deletion::default()),
+            false => store.patch(Actor::User, &key, &json!({"spec": {"holderIdentity": "nobody"}}), false, false),
+        };
+    }
+
     fn kill_sidecar(&mut self) {
         let store = self.store.lock().unwrap();
-        let pods: Vec<String> = store.of_kind("pods").filter_map(|pod| pod["metadata"]["uid"].as_str()).map(str::to_owned).collect();
+        let pods: Vec<String> =
+            store.of_kind("pods").filter_map(|pod| pod["metadata"]["uid"].as_str()).map(str::to_owned).collect();
         drop(store);
         if !pods.is_empty() {
             let at = self.below(pods.len() as u64) as usize;

@@ -37,13 +37,14 @@ impl Key {
 }
 
 /// The kinds that there are: plural, apiVersion, kind, and whether the status is a subresource.
-pub const KINDS: [(&str, &str, &str); 6] = [
+pub const KINDS: [(&str, &str, &str); 7] = [
     ("studies", "sweep-operator.dev/v1alpha1", "Study"),
     ("trials", "sweep-operator.dev/v1alpha1", "Trial"),
     ("jobs", "batch/v1", "Job"),
     ("pods", "v1", "Pod"),
     ("configmaps", "v1", "ConfigMap"),
     ("events", "events.k8s.io/v1", "Event"),
+    ("leases", "coordination.k8s.io/v1", "Lease"),
 ];
 
 /// A refusal as the API server words it.
@@ -131,9 +132,9 @@ impl Store {
         self.trace.push(line);
     }
 
-    /// How often the operator has written.
+    /// How often the operator has written, apart from its Lease.
     pub fn writes(&self) -> u64 {
-        self.promises.writes.values().sum()
+        self.promises.writes.iter().filter(|(kind, _)| **kind != "leases").map(|(_, n)| n).sum()
     }
 
     /// The objects of a kind as they were at `at`.
@@ -175,7 +176,11 @@ impl Store {
             return Err(refusal(409, "AlreadyExists", format!("{kind} {name:?} already exists")));
         }
         if self.terminating {
-            return Err(refusal(403, "Forbidden", "unable to create new content in a namespace that is being terminated"));
+            return Err(refusal(
+                403,
+                "Forbidden",
+                "unable to create new content in a namespace that is being terminated",
+            ));
         }
         object["metadata"]["name"] = json!(name);
         object["metadata"]["namespace"] = json!("default");
@@ -227,7 +232,10 @@ impl Store {
         };
         let patch = patch.clone();
         let has_status = matches!(key.kind, "studies" | "trials" | "jobs" | "pods");
-        if key.kind == "trials" && old["spec"]["desiredState"] == "Stopped" && patch["spec"]["desiredState"] == "Running" {
+        if key.kind == "trials"
+            && old["spec"]["desiredState"] == "Stopped"
+            && patch["spec"]["desiredState"] == "Running"
+        {
             return Err(refusal(422, "Invalid", "spec.desiredState: Stopped is final"));
         }
         self.update(actor, verb, key, |object| {
@@ -306,7 +314,7 @@ impl Store {
             true => self.objects.remove(&key),
             false => self.objects.insert(key.clone(), object.clone()),
         };
-        if key.kind != "events" {
+        if !matches!(key.kind, "events" | "leases") {
             self.note(format!("r{revision} {actor:?} {verb} {} {}{}", key.kind, key.name, summary(&object)));
         }
         self.log.push(Change { revision, at: Instant::now(), key: key.clone(), deleted, object: object.clone() });
@@ -327,7 +335,10 @@ fn summary(object: &Value) -> String {
             status["run"]["job"].as_str().unwrap_or("-"),
             status["message"].as_str().unwrap_or_default()
         ),
-        Some("Study") => format!(" spec={} last={} {}", object["spec"]["parallelism"], status["lastIndex"], status["conditions"][0]["message"]),
+        Some("Study") => format!(
+            " spec={} last={} {}",
+            object["spec"]["parallelism"], status["lastIndex"], status["conditions"][0]["message"]
+        ),
         Some("Pod") => format!(" {} {}", status["phase"], object["metadata"]["deletionTimestamp"]),
         Some("Job") => format!(" {} {}", status["conditions"], object["metadata"]["deletionTimestamp"]),
         _ => String::new(),
@@ -340,7 +351,9 @@ pub fn finalizers(object: &Value) -> Vec<&str> {
 
 /// Whether one of the owners has this UID.
 pub fn is_owned_by(object: &Value, uid: &Value) -> bool {
-    object["metadata"]["ownerReferences"].as_array().is_some_and(|owners| owners.iter().any(|owner| owner["uid"] == *uid))
+    object["metadata"]["ownerReferences"]
+        .as_array()
+        .is_some_and(|owners| owners.iter().any(|owner| owner["uid"] == *uid))
 }
 
 pub fn seconds(at: Timestamp) -> String {

@@ -54,8 +54,8 @@ pub async fn reconcile(study: Arc<Study>, context: Arc<Context>) -> Result<Optio
     let decision = decide(&valid.core, &view.history, view.orphans, &recorded(study.status.as_ref()), now);
     stop(&decision.stops, &view, now, &context).await?;
     // A cache may be behind what was written: proposals, and a status that takes something back, need a live look.
-    let is_sure = decision.proposals.is_empty()
-        && !takes_back(&old, &status(&study, &valid, &view, &decision, &old, now));
+    let is_sure =
+        decision.proposals.is_empty() && !takes_back(&old, &status(&study, &valid, &view, &decision, &old, now));
     let (view, mut decision) = match is_sure {
         true => (view, decision),
         false => propose(&study, &valid, &context, now).await?,
@@ -146,9 +146,8 @@ fn obstacle(study: &Study, trial: &Trial) -> Option<Obstacle> {
 
 /// Whether fewer Trials have finished than was written before, or the best one is another and no better.
 fn takes_back(old: &StudyStatus, new: &StudyStatus) -> bool {
-    let finished = |status: &StudyStatus| {
-        status.trials.as_ref().map_or(0, |n| n.succeeded + n.pruned + n.failed + n.stopped)
-    };
+    let finished =
+        |status: &StudyStatus| status.trials.as_ref().map_or(0, |n| n.succeeded + n.pruned + n.failed + n.stopped);
     let best = |status: &StudyStatus| status.best.as_ref().map(|best| best.trial.clone());
     finished(new) < finished(old) || (old.best.is_some() && best(new) != best(old))
 }
@@ -240,13 +239,6 @@ async fn create(
             Ok(_) => {
                 context.telemetry.trials_created.inc();
                 tracing::info!(trial = name, sampler = proposal.sampler, "created");
-                let message = format!("{name}, proposed by {}", proposal.sampler);
-                publish(
-                    context,
-                    study,
-                    Note { warning: false, reason: "TrialCreated", action: "CreateTrial", message, trial: Some(name) },
-                )
-                .await;
             }
             Err(error) if error.code() == Some(409) => {
                 let existing = found(call(api.get(&name)).await)?;

@@ -52,8 +52,7 @@ pub async fn live(study: &Study, valid: &ValidStudy, context: &Context) -> Resul
 
 /// The names of Trials whose Job has not ended, or whose pods are not gone yet.
 fn occupied<'a>(jobs: impl Iterator<Item = &'a Job>) -> BTreeSet<String> {
-    jobs.filter(|job| is_unfinished(job)).filter_map(|job| job.labels().get(LABEL_TRIAL).cloned())
-    .collect()
+    jobs.filter(|job| is_unfinished(job)).filter_map(|job| job.labels().get(LABEL_TRIAL).cloned()).collect()
 }
 
 fn view(trials: Vec<Arc<Trial>>, occupied: &BTreeSet<String>, valid: &ValidStudy, context: &Context) -> View {

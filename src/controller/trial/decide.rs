@@ -25,6 +25,9 @@ pub const START_DEADLINE: SignedDuration = SignedDuration::from_mins(30);
 /// The condition that tells since when a Trial has been in such a trouble.
 const STALLED: &str = "Stalled";
 
+/// How long a Job may take to start its trainer before its Trial tells what it waits for.
+const START_IN_SILENCE: SignedDuration = SignedDuration::from_secs(10);
+
 /// How long after a Job's end its last reports are waited for.
 const REPORTS_LIMIT: SignedDuration = SignedDuration::from_secs(20);
 
@@ -190,6 +193,11 @@ impl Seen<'_> {
         match state {
             _ if suspended => self.wait(status, "Queued", "queued: its Job is suspended".to_owned(), LOOK_LATER),
             PodState::Trouble { reason, message } => self.stall(status, reason, message),
+            // All is going its way: that is not worth a write.
+            PodState::Waiting { reason: "NoPod" | "Starting", .. } if self.trouble.is_none() && self.is_fresh(job) => {
+                let status = self.trial.status.clone().unwrap_or_default();
+                Decision { status, action: Action::None, look_again: Some(LOOK_SOON * 5) }
+            }
             // Why nothing starts is told by Events only, and nobody watches those.
             PodState::Waiting { reason: reason @ ("NoPod" | "Starting"), message } => match &self.trouble {
                 Some(trouble) => self.stall(status, &trouble.reason, trouble.message.clone()),
@@ -240,6 +248,13 @@ impl Seen<'_> {
         let left = self.study.report_timeout.map(|limit| limit - self.now.duration_since(self.last_sign(since)));
         let left = left.and_then(|left| Duration::try_from(left).ok()).unwrap_or(LOOK_LATER);
         left.clamp(LOOK_SOON * 5, LOOK_LATER)
+    }
+
+    /// Whether the Job was created a moment ago, and nothing else was said of it since.
+    fn is_fresh(&self, job: &Job) -> bool {
+        let said = self.trial.status.as_ref().and_then(|status| status.conditions.first());
+        let age = job.creation_timestamp().map_or(SignedDuration::ZERO, |at| self.now.duration_since(at.0));
+        age < START_IN_SILENCE && said.is_none_or(|condition| condition.reason == "Starting")
     }
 
     /// The Job has ended: what is it worth?

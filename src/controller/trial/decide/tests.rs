@@ -172,7 +172,8 @@ impl Scene {
 
     fn job(mut self, status: Value) -> Scene {
         let name = self.trial.status.as_ref().and_then(|status| Some(status.run.as_ref()?.job.clone())).unwrap();
-        let job = json!({"metadata": {"name": name, "uid": "job-1"}, "spec": {"template": {}}, "status": status});
+        let since = "2026-03-01T12:00:00Z";
+        let job = json!({"metadata": {"name": name, "uid": "job-1", "creationTimestamp": since}, "spec": {"template": {}}, "status": status});
         self.job = JobSeen::Ours(read(job));
         self
     }
@@ -563,8 +564,10 @@ mod the_result {
         let decision = scene.decide();
         assert_eq!((decision.status.phase, decision.action), (Phase::Running, Action::None));
         assert!(decision.look_again.unwrap() < Duration::from_secs(1));
-        assert_finished(&scene.at("2026-03-01T12:00:40Z").decide(), Phase::Succeeded, "Succeeded");
-        assert_finished(&complete().at(LATER).decide(), Phase::Failed, "MetricsMissing");
+        assert_run_2_follows(
+            &scene.at("2026-03-01T12:00:40Z").decide(),
+            "its pod or log had vanished before the result was read",
+        );
     }
 
     #[test]
@@ -759,6 +762,17 @@ mod waiting_and_running {
             "message": "0/4 nodes are available: 4 Insufficient nvidia.com/gpu. preemption: none.",
         }]});
         assert_waits(with_job().pod(pod), "Unschedulable", "0/4 nodes have a free nvidia.com/gpu");
+    }
+
+    #[test]
+    fn a_job_that_was_created_a_moment_ago_costs_no_write() {
+        let fresh = |job: &mut Job| job.metadata.creation_timestamp = Some(read(json!("2026-03-01T12:00:25Z")));
+        let scenes = [recorded().job(json!({})), recorded().job(json!({})).pod(starting(json!({})))];
+        for scene in scenes {
+            let decision = scene.clone().edit_job(fresh).look();
+            assert_eq!(Some(&decision.status), scene.trial.status.as_ref());
+            assert!(decision.look_again.unwrap() < Duration::from_secs(10));
+        }
     }
 
     #[test]
