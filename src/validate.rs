@@ -92,6 +92,24 @@ pub fn validate(name: &str, spec: &StudySpec) -> Result<ValidStudy, Vec<Problem>
     Err(problems.0)
 }
 
+/// What still holds of a Study whose spec was edited into an invalid one: all that cannot be edited. That is
+/// enough to see to what runs already; nothing new can be built of it. None where that is invalid as well.
+pub fn validate_immutable(name: &str, spec: &StudySpec) -> Option<ValidStudy> {
+    let objectives = spec.objectives.iter().cloned();
+    let container = serde_json::json!({"name": "trainer", "image": "trainer"});
+    let edited = StudySpec {
+        objectives: objectives.map(|objective| api::ObjectiveSpec { target: None, ..objective }).collect(),
+        max_trials: 1,
+        parallelism: 0,
+        max_failed_trials: None,
+        max_duration: None,
+        report_timeout: spec.report_timeout.clone().filter(|text| parse_duration(text).is_some()),
+        job_template: serde_json::json!({"spec": {"template": {"spec": {"containers": [container]}}}}),
+        ..spec.clone()
+    };
+    validate(name, &edited).ok()
+}
+
 /// Problems as they are found.
 #[derive(Debug, Default)]
 pub struct Problems(Vec<Problem>);

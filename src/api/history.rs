@@ -53,7 +53,19 @@ pub fn core_trial(study: &Study, trial: &Trial, live: Option<Series>, occupied: 
         value: value.filter(|_| status.phase == Phase::Succeeded),
         completed: status.completion_time.as_ref().map(|time| time.0),
         message: status.message.clone(),
+        last_words: status
+            .log_tail
+            .as_deref()
+            .filter(|_| status.phase == Phase::Failed)
+            .map(last_words)
+            .unwrap_or_default(),
     }
+}
+
+/// The last lines of a log that say something.
+fn last_words(log: &str) -> Vec<String> {
+    let mut lines: Vec<String> = log.lines().map(str::trim).filter(|l| !l.is_empty()).map(str::to_owned).collect();
+    lines.split_off(lines.len().saturating_sub(3))
 }
 
 /// What a Study has recorded about itself.

@@ -63,11 +63,11 @@ pub struct Followed {
 }
 
 impl Followed {
-    /// The log of `pod` that carries the metrics of a Trial of `study`.
-    pub fn new(study: &ValidStudy, pod: &Pod) -> Followed {
+    /// The log of `pod` that carries the metrics of a Trial of `study`, which runs in the container `trainer`.
+    pub fn new(study: &ValidStudy, pod: &Pod, trainer: &str) -> Followed {
         let container = match study.template.source {
             Source::File => SIDECAR_CONTAINER,
-            Source::Stdout => study.template.trainer_name(),
+            Source::Stdout => trainer,
         };
         Followed {
             namespace: pod.namespace().unwrap_or_default(),

@@ -48,6 +48,8 @@ pub enum JobSeen {
 pub struct Seen<'a> {
     pub trial: &'a Trial,
     pub study: &'a ValidStudy,
+    /// The trainer's container: the Job's own, since the template may have been edited since.
+    pub trainer: &'a str,
     pub job: JobSeen,
     /// The pod that counts: of an Indexed Job that of index 0, of several attempts the latest.
     pub pod: Option<&'a Pod>,
@@ -186,7 +188,7 @@ impl Seen<'_> {
             self.note_reports(&mut status);
         }
         let state = match self.pod {
-            Some(pod) => pods::state(pod, self.study.template.trainer_name()),
+            Some(pod) => pods::state(pod, self.trainer),
             None => PodState::Waiting { reason: "NoPod", message: "its Job has no pod yet".to_owned() },
         };
         let suspended = job.spec.as_ref().and_then(|spec| spec.suspend) == Some(true);
@@ -267,10 +269,9 @@ impl Seen<'_> {
         let series = self.final_series(&status);
         self.note_series(&mut status, &series);
         status.log_tail = self.log_tail.clone().or(status.log_tail);
-        let trainer = self.study.template.trainer_name();
         // Of a Job that has ended for another reason, such as its deadline, the pods are deleted by the Job itself.
         let by_its_pod = !end.failed || end.reason == "BackoffLimitExceeded";
-        let disruption = self.pod.and_then(|pod| pods::disruption(pod, trainer)).filter(|_| by_its_pod);
+        let disruption = self.pod.and_then(|pod| pods::disruption(pod, self.trainer)).filter(|_| by_its_pod);
         if let Some(why) = disruption {
             return self.next_run(status, "Disrupted", &why);
         }
@@ -278,7 +279,7 @@ impl Seen<'_> {
             return self.next_run(status, "ResultLost", "its pod had vanished before it was known how it ended");
         }
         if end.failed {
-            let why = self.pod.and_then(|pod| pods::failure(pod, trainer)).filter(|_| by_its_pod);
+            let why = self.pod.and_then(|pod| pods::failure(pod, self.trainer)).filter(|_| by_its_pod);
             let message = with_last_line(why.unwrap_or(end.message), status.log_tail.as_deref());
             return self.finish(status, Phase::Failed, "TrainerFailed", format!("TrainerFailed: {message}"));
         }
@@ -296,7 +297,7 @@ impl Seen<'_> {
         let metric = &self.study.core.objective.metric;
         let place = match self.study.template.source {
             Source::File => "in the file $SWEEP_METRICS".to_owned(),
-            Source::Stdout => format!("in the output of container {}", self.study.template.trainer_name()),
+            Source::Stdout => format!("in the output of container {}", self.trainer),
         };
         let mut message = format!(
             "MetricsMissing: the trainer ended without reporting {metric}; looked for lines such as {{\"step\": 1, \"{metric}\": 0.5}} {place}"

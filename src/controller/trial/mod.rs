@@ -25,7 +25,7 @@ use super::follow::{Followed, Reports};
 use super::objects::{is_owned_by, write_status};
 use crate::api::{DesiredState, FIELD_MANAGER, LABEL_STUDY, Phase, Study, Trial, TrialStatus};
 use crate::build::{self, JobIdentity};
-use crate::validate::ValidStudy;
+use crate::validate::{ValidStudy, validate, validate_immutable};
 use decide::{Action, Decision, JobSeen, Seen, Trouble, job_end};
 
 /// One pass over a Trial.
@@ -36,8 +36,8 @@ pub async fn reconcile(trial: Arc<Trial>, context: Arc<Context>) -> Result<Optio
     if context.is_stale(&*trial) {
         return Ok(Some(STALE));
     }
-    let Some((study, valid)) = study_of(&trial, &context) else {
-        // Its Study is unknown, going, or invalid: whatever changes that brings the Trial back here.
+    let Some(Parent { study, valid, is_accepted }) = parent(&trial, &context) else {
+        // Its Study is unknown, or going: whatever changes that brings the Trial back here.
         return Ok(Some(Duration::from_secs(60)));
     };
     let mut scene = observe(&trial, &study, &valid, &context).await?;
@@ -46,6 +46,10 @@ pub async fn reconcile(trial: Arc<Trial>, context: Arc<Context>) -> Result<Optio
         // It ends before its Job: the evidence goes with the Job.
         scene.close(&study, &valid, &context).await;
         decision = decide::decide(&scene.seen(&trial, &valid));
+    }
+    if decision.action == Action::Create && !is_accepted {
+        // Nothing starts before somebody has mended the spec, which brings the Trial back here.
+        return Ok(Some(Duration::from_secs(60)));
     }
     delete_strays(&trial, &decision.status, &scene, &context).await?;
     let written = write_status(&*trial, trial.status.as_ref(), &decision.status, &context).await?;
@@ -65,8 +69,16 @@ pub async fn reconcile(trial: Arc<Trial>, context: Arc<Context>) -> Result<Optio
     Ok(decision.look_again)
 }
 
-/// The Trial's Study, and what its spec means. None while it cannot be acted on.
-fn study_of(trial: &Trial, context: &Context) -> Option<(Arc<Study>, Arc<ValidStudy>)> {
+/// The Trial's Study, and what its spec means.
+struct Parent {
+    study: Arc<Study>,
+    valid: Arc<ValidStudy>,
+    /// Otherwise what runs is seen to its end, or stopped, and nothing starts.
+    is_accepted: bool,
+}
+
+/// The Trial's Study. None while it cannot be acted on.
+fn parent(trial: &Trial, context: &Context) -> Option<Parent> {
     let namespace = trial.namespace()?;
     let key = kube::runtime::reflector::ObjectRef::new(&trial.spec.study).within(&namespace);
     let study = context.stores.studies.get(&key)?;
@@ -74,11 +86,13 @@ fn study_of(trial: &Trial, context: &Context) -> Option<(Arc<Study>, Arc<ValidSt
         return None;
     }
     let valid = match context.verdict(&study) {
-        Some(verdict) => verdict.ok()?,
+        Some(verdict) => verdict.ok(),
         // The Study controller asks the API server as well; what runs already needs only this.
-        None => Arc::new(crate::validate::validate(&study.name_any(), &study.spec).ok()?),
+        None => validate(&study.name_any(), &study.spec).ok().map(Arc::new),
     };
-    Some((study, valid))
+    let is_accepted = valid.is_some();
+    let valid = valid.or_else(|| validate_immutable(&study.name_any(), &study.spec).map(Arc::new))?;
+    Some(Parent { study, valid, is_accepted })
 }
 
 /// What was found in the cluster.
@@ -99,11 +113,13 @@ struct Scene {
 impl Scene {
     fn seen<'a>(&'a self, trial: &'a Trial, study: &'a ValidStudy) -> Seen<'a> {
         let pod = pods::newest(&self.pods);
+        let trainer = trainer(&self.job, study);
         let recorded = trial.status.as_ref().and_then(|status| status.run.as_ref()?.pod_uid.as_ref());
         let replaced = self.pods.iter().map(|pod| &**pod).find(|pod| pod.uid().as_ref() == recorded);
         Seen {
             trial,
             study,
+            trainer,
             job: self.job.clone(),
             pod,
             replaced,
@@ -127,7 +143,7 @@ impl Scene {
     /// Adds what is looked at only where a Trial ends.
     async fn close(&mut self, study: &Study, valid: &ValidStudy, context: &Context) {
         self.completion = context.completion_time(study, self.now);
-        let trainer = valid.template.trainer_name();
+        let trainer = trainer(&self.job, valid);
         if let Some(pod) = pods::newest(&self.pods).filter(|pod| pods::has_log(pod, trainer)) {
             self.log_tail = log_tail(pod, trainer, context).await;
         }
@@ -193,8 +209,9 @@ async fn observe(trial: &Trial, study: &Study, valid: &ValidStudy, context: &Con
         object.creation_timestamp.as_ref().is_some_and(|at| now.duration_since(at.0).as_secs() >= seconds)
     };
     if let Some(pod) = pods::newest(&scene.pods) {
-        (scene.reports, scene.log_tail) = read_pod(pod, valid, ended, ended || stopping, context).await;
-        if !ended && pods::is_starting(pod, valid.template.trainer_name()) && is_older(&pod.metadata, 60) {
+        let trainer = trainer(&scene.job, valid);
+        (scene.reports, scene.log_tail) = read_pod(pod, valid, trainer, ended, ended || stopping, context).await;
+        if !ended && pods::is_starting(pod, trainer) && is_older(&pod.metadata, 60) {
             scene.trouble = trouble(pod, Some(now), context).await;
         }
     } else if !ended && is_older(&job.metadata, 3) {
@@ -206,6 +223,15 @@ async fn observe(trial: &Trial, study: &Study, valid: &ValidStudy, context: &Con
     let pod_uid = pods::newest(&scene.pods).and_then(|pod| pod.uid());
     scene.checkpoint = pod_uid.is_some_and(|uid| context.followers.is_checkpoint_due(&uid));
     Ok(scene)
+}
+
+/// The trainer's container.
+fn trainer<'a>(job: &'a JobSeen, valid: &'a ValidStudy) -> &'a str {
+    let as_run = match job {
+        JobSeen::Ours(job) => build::trainer_of(job),
+        _ => None,
+    };
+    as_run.unwrap_or_else(|| valid.template.trainer_name())
 }
 
 fn job_seen(job: Option<Job>, trial: &Trial) -> JobSeen {
@@ -227,13 +253,13 @@ fn job_seen(job: Option<Job>, trial: &Trial) -> JobSeen {
 async fn read_pod(
     pod: &Pod,
     valid: &ValidStudy,
+    trainer: &str,
     ended: bool,
     with_tail: bool,
     context: &Context,
 ) -> (Reports, Option<String>) {
     let uid = pod.uid().unwrap_or_default();
-    let trainer = valid.template.trainer_name();
-    let followed = Followed::new(valid, pod);
+    let followed = Followed::new(valid, pod, trainer);
     let reports = if !pods::has_log(pod, followed.container()) {
         Reports::default()
     } else if ended {

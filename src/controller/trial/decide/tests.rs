@@ -246,6 +246,7 @@ impl Scene {
         decide(&Seen {
             trial: &self.trial,
             study: &self.study,
+            trainer: "trainer",
             job: self.job.clone(),
             pod: self.pod.as_ref(),
             reports: self.reports.clone(),
