@@ -307,6 +307,8 @@ fn limits_and_outputs() {
         ("/parallelism", json!(1_001), "spec.parallelism", "must be from 0 to 1000"),
         ("/maxFailedTrials", json!(10_001), "spec.maxFailedTrials", "must be from 0 to 10000"),
         ("/seed", json!(1_u64 << 53), "spec.seed", "must be from 0 to 9007199254740991"),
+        ("/reportTimeout", json!("soon"), "spec.reportTimeout", "not a duration: write it like 90m"),
+        ("/reportTimeout", json!("0m"), "spec.reportTimeout", "not a duration"),
         ("/maxDuration", json!(""), "spec.maxDuration", "not a duration"),
         ("/maxDuration", json!("0s"), "spec.maxDuration", "not a duration"),
         ("/maxDuration", json!("90"), "spec.maxDuration", "write it like 90m"),

@@ -13,7 +13,9 @@ use kube::ResourceExt;
 use super::super::follow::Reports;
 use super::super::objects::is_owned_by;
 use super::pods::{self, PodState};
-use crate::api::{Condition, DesiredState, LABEL_TRIAL, PRUNED, Phase, Run, Study, Trial, TrialStatus, observed};
+use crate::api::{
+    Condition, DesiredState, LABEL_TRIAL, PRUNED, Phase, Run, Study, Trial, TrialStatus, observed, report_timeout,
+};
 use crate::build::{SIDECAR_CONTAINER, Source, job_name};
 use crate::core::{MAX_DISRUPTIONS, Series};
 use crate::metrics::Summary;
@@ -234,11 +236,7 @@ impl Seen<'_> {
         if is_leaving || self.reports.ended || silent < limit {
             return None;
         }
-        let after = match self.reports.series.last_step() {
-            Some(step) => format!("after step {step}"),
-            None => "since the trainer started".to_owned(),
-        };
-        Some(format!("ReportTimeout: nothing was reported for {limit:#} (spec.reportTimeout) {after}: stopped as hung"))
+        Some(report_timeout(limit, self.reports.series.last_step()))
     }
 
     /// When the last report was taken; where there is none, when the trainer started, or the operator after it.
