@@ -38,7 +38,9 @@ die() {
 usage() {
   cat <<'USAGE'
 cluster.sh build                    build the components (once; 5-10 minutes) into the cache
-cluster.sh run [DIR] [--node]       a cluster in the foreground, until stdin ends or TERM/INT; prints `ready kubeconfig=...`
+cluster.sh run [DIR] [--node] [--restart]
+                                    a cluster in the foreground, until stdin ends or TERM/INT; prints `ready kubeconfig=...`;
+                                    --restart: an API server or controller manager that was killed is started again
 cluster.sh up [--node]              a cluster in the background for a person; prints the KUBECONFIG line
 cluster.sh down                     end it, and wait until nothing of it is left
 cluster.sh image DIR ARCHIVE        load a docker or OCI archive into the node of the cluster in DIR (`up`: of that one)
@@ -228,8 +230,11 @@ step() {
 component_process() {
   local name=$1
   shift
-  launch "$@" </dev/null >"$dir/logs/$name.log" 2>&1 &
+  launch "$@" </dev/null >>"$dir/logs/$name.log" 2>&1 &
   processes[$!]=$name
+  commands[$name]=$(printf '%q ' "$@")
+  # For tests that stop or kill a component.
+  echo $! >"$dir/pids/$name"
 }
 
 listening() { (exec 9<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
@@ -254,10 +259,11 @@ take_slot() {
 }
 
 run() {
-  local given="" want_node=no made=no
+  local given="" want_node=no made=no restart=no
   while (($#)); do
     case $1 in
       --node) want_node=yes ;;
+      --restart) restart=yes ;;
       -*) die "run: unknown option $1" ;;
       *) given=$1 ;;
     esac
@@ -265,7 +271,7 @@ run() {
   done
   exec 3<&0 </dev/null
   id=$$-$RANDOM$RANDOM
-  declare -A processes=()
+  declare -A processes=() commands=()
 
   # From here a signal ends the script, and the janitor sees that.
   trap 'exit 143' TERM HUP
@@ -292,7 +298,7 @@ run() {
   trap finish EXIT
   # Only root may read the keys and tokens.
   chmod 700 "$dir"
-  mkdir -p "$dir"/{logs,etcd,pki}
+  mkdir -p "$dir"/{logs,etcd,pki,pids}
   node_reason=""
   if [[ $want_node == yes ]]; then node_reason=$(node_obstacle); fi
   if [[ $want_node == yes && -z $node_reason ]]; then start_containerd; fi
@@ -313,6 +319,13 @@ run() {
     wait -n -p ended || true
     # The watcher at EOF: its signal is on the way.
     [[ -n ${ended:-} ]] || sleep 0.2
+    # Tests of faults kill these two; a real cluster's kubelet would start them again.
+    if [[ $restart == yes && ${processes[${ended:-none}]:-} =~ ^kube-(apiserver|controller-manager)$ ]]; then
+      local name=${processes[$ended]}
+      unset "processes[$ended]"
+      eval "component_process $name ${commands[$name]}"
+      ended=""
+    fi
   done
   failed "${processes[$ended]} ended by itself"
 }
@@ -703,7 +716,7 @@ janitor() {
     rm -rf -- "$dir"
   else
     # The folder was there before us: logs stay.
-    rm -rf -- "$dir"/{etcd,pki,cni,containerd,kubelet,pod-logs,volume-plugins,overlay} "$dir"/*.{kubeconfig,toml,yaml,conf,pid} \
+    rm -rf -- "$dir"/{etcd,pki,pids,cni,containerd,kubelet,pod-logs,volume-plugins,overlay} "$dir"/*.{kubeconfig,toml,yaml,conf,pid} \
       "$dir"/{kubeconfig,ready,start-kubelet}
   fi
   rm -f "$slots/$slot.made"

@@ -55,15 +55,30 @@ impl Cluster {
     pub fn shared() -> &'static Cluster {
         // The panic of the first caller must be seen by all others, not repeated by each after its own wait.
         static CLUSTER: OnceLock<Result<Cluster, String>> = OnceLock::new();
-        match CLUSTER.get_or_init(Cluster::start) {
+        match CLUSTER.get_or_init(|| Cluster::start(&[])) {
             Ok(cluster) => cluster,
             Err(problem) => panic!("no test cluster: {problem}"),
         }
     }
 
-    fn start() -> Result<Cluster, String> {
+    /// One for a single test, whose API server and controller manager are started again when they are killed.
+    pub fn private() -> &'static Cluster {
+        match Cluster::start(&["--restart"]) {
+            Ok(cluster) => Box::leak(Box::new(cluster)),
+            Err(problem) => panic!("no test cluster: {problem}"),
+        }
+    }
+
+    /// The process of a component, such as `kube-apiserver`.
+    pub fn pid(&self, component: &str) -> u32 {
+        let pid = fs::read_to_string(self.dir.join("pids").join(component)).expect("cluster.sh writes it");
+        pid.trim().parse().unwrap_or(0)
+    }
+
+    fn start(more: &[&str]) -> Result<Cluster, String> {
         let mut supervisor = script()
             .args(["run", "--node"])
+            .args(more)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             // Ctrl-C in the terminal is for the tests; the cluster then ends in its own time, by the pipe.

@@ -2,9 +2,12 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod faults;
 mod harness;
 mod mistakes;
+mod observer;
 mod operator;
+mod proxy;
 mod sweeps;
 
 use harness::{Cluster, LIMIT, require_node, wait_for};

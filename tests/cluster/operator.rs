@@ -2,8 +2,9 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::{Value, json};
 
@@ -16,28 +17,27 @@ const SIDECAR_IMAGE: &str = "localhost/sweep:dev";
 pub fn prepared() -> &'static Cluster {
     static READY: OnceLock<()> = OnceLock::new();
     let cluster = Cluster::shared();
-    READY.get_or_init(|| {
-        let crds = Command::new(SWEEP).arg("crd").output().unwrap();
-        cluster.apply("default", &String::from_utf8(crds.stdout).unwrap());
-        cluster.kubectl_ok([
-            "wait",
-            "--for=condition=Established",
-            "crd/studies.sweep-operator.dev",
-            "crd/trials.sweep-operator.dev",
-        ]);
-        if cluster.node().is_ok() {
-            let digits = digits();
-            cluster.load_image(SIDECAR_IMAGE, "65532", &[&format!("{SWEEP}:/sweep")]);
-            cluster.load_image(
-                "localhost/sweep-digits:dev",
-                "65532",
-                &[&format!("{}:/usr/bin/digits", digits.display())],
-            );
-            let shell = ["/bin/dash:/bin/sh", "/bin/sleep", "/bin/date"];
-            cluster.load_image("localhost/shell:dev", "65532", &shell);
-        }
-    });
+    READY.get_or_init(|| prepare(cluster));
     cluster
+}
+
+/// Gives a cluster our CRDs and the images.
+pub fn prepare(cluster: &Cluster) {
+    let crds = Command::new(SWEEP).arg("crd").output().unwrap();
+    cluster.apply("default", &String::from_utf8(crds.stdout).unwrap());
+    cluster.kubectl_ok([
+        "wait",
+        "--for=condition=Established",
+        "crd/studies.sweep-operator.dev",
+        "crd/trials.sweep-operator.dev",
+    ]);
+    if cluster.node().is_ok() {
+        let digits = digits();
+        cluster.load_image(SIDECAR_IMAGE, "65532", &[&format!("{SWEEP}:/sweep")]);
+        cluster.load_image("localhost/sweep-digits:dev", "65532", &[&format!("{}:/usr/bin/digits", digits.display())]);
+        let shell = ["/bin/dash:/bin/sh", "/bin/sleep", "/bin/date"];
+        cluster.load_image("localhost/shell:dev", "65532", &shell);
+    }
 }
 
 /// The example trainer, which `cargo test` has built.
@@ -51,34 +51,54 @@ pub fn digits() -> PathBuf {
 pub struct Operator {
     process: Child,
     log: PathBuf,
+    /// With what it was started.
+    kubeconfig: PathBuf,
+    args: Vec<String>,
 }
 
 impl Operator {
+    /// The only one in its namespace.
     pub fn start(cluster: &Cluster, namespace: &Namespace) -> Operator {
-        let log = std::env::temp_dir().join(format!("{}-operator.log", namespace.name));
-        let stderr = File::options().create(true).append(true).open(&log).unwrap();
-        let process = Command::new(SWEEP)
-            .args(["operator", "--leader-elect=false", "--namespace", &namespace.name])
-            .args(["--sidecar-image", SIDECAR_IMAGE])
-            .args(["--sidecar-pull-policy", "Never", "--listen", "127.0.0.1:0", "--log", "sweep_operator=debug,warn"])
-            .env("KUBECONFIG", &cluster.kubeconfig)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(stderr)
-            .spawn()
-            .unwrap();
-        Operator { process, log }
+        Operator::start_with(&cluster.kubeconfig, namespace, &["--leader-elect=false"])
+    }
+
+    /// One with further arguments.
+    pub fn start_with(kubeconfig: &Path, namespace: &Namespace, more: &[&str]) -> Operator {
+        static COUNTER: AtomicU32 = AtomicU32::new(0);
+        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+        let log = std::env::temp_dir().join(format!("{}-operator-{number}.log", namespace.name));
+        let args = ["operator", "--namespace", &namespace.name, "--sidecar-image", SIDECAR_IMAGE];
+        let args = args.iter().chain(&["--sidecar-pull-policy", "Never", "--listen", "127.0.0.1:0"]);
+        let args =
+            args.chain(&["--log", "sweep_operator=debug,warn"]).chain(more).map(|arg| (*arg).to_owned()).collect();
+        let kubeconfig = kubeconfig.to_owned();
+        let process = spawn(&kubeconfig, &args, &log);
+        Operator { process, log, kubeconfig, args }
     }
 
     /// `kill -9`, and started again.
-    pub fn kill_and_restart(&mut self, cluster: &Cluster, namespace: &Namespace) {
+    pub fn kill_and_restart(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
-        let mut next = Operator::start(cluster, namespace);
-        std::mem::swap(self, &mut next);
-        // The dead one has nothing left to clean up; its log goes on.
-        std::mem::forget(next);
+        self.process = spawn(&self.kubeconfig, &self.args, &self.log);
     }
+
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self) -> ExitStatus {
+        wait_for("end of the operator", LIMIT, || self.process.try_wait().unwrap().ok_or("it goes on"))
+    }
+}
+
+fn spawn(kubeconfig: &Path, args: &Vec<String>, log: &Path) -> Child {
+    let stderr = File::options().create(true).append(true).open(log).unwrap();
+    let mut command = Command::new(SWEEP);
+    command.args(args).env("KUBECONFIG", kubeconfig);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr).spawn().unwrap()
 }
 
 impl Drop for Operator {

@@ -185,7 +185,7 @@ fn an_operator_that_is_killed_again_and_again_loses_nothing() {
     loop {
         // Kills fall anywhere in the operator's work; only their spacing is chosen.
         std::thread::sleep(Duration::from_millis(1500));
-        operator.kill_and_restart(cluster, &namespace);
+        operator.kill_and_restart();
         kills += 1;
         let study = namespace.get(&["study", "killed"]).unwrap();
         let finished =
