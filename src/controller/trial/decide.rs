@@ -196,18 +196,20 @@ impl Seen<'_> {
         let suspended = job.spec.as_ref().and_then(|spec| spec.suspend) == Some(true);
         match state {
             _ if suspended => self.wait(status, "Queued", "queued: its Job is suspended".to_owned(), LOOK_LATER),
-            PodState::Trouble { reason, message } => self.stall(status, reason, message),
+            PodState::Trouble { reason, message } => self.stall(status, reason, message, LOOK_LATER),
             // All is going its way: that is not worth a write.
             PodState::Waiting { reason: "NoPod" | "Starting", .. } if self.trouble.is_none() && self.is_fresh(job) => {
                 let status = self.trial.status.clone().unwrap_or_default();
                 Decision { status, action: Action::None, look_again: Some(LOOK_SOON * 5) }
             }
             // Why nothing starts is told by Events only, and nobody watches those.
-            PodState::Waiting { reason: reason @ ("NoPod" | "Starting"), message } => match &self.trouble {
-                Some(trouble) => self.stall(status, &trouble.reason, trouble.message.clone()),
-                None if reason == "NoPod" => self.wait(status, reason, message, LOOK_SOON * 5),
-                None => self.wait(status, reason, message, LOOK_LATER),
-            },
+            PodState::Waiting { reason: reason @ ("NoPod" | "Starting"), message } => {
+                let look_again = if reason == "NoPod" { LOOK_SOON * 5 } else { LOOK_LATER };
+                match &self.trouble {
+                    Some(trouble) => self.stall(status, &trouble.reason, trouble.message.clone(), look_again),
+                    None => self.wait(status, reason, message, look_again),
+                }
+            }
             PodState::Waiting { reason, message } => self.wait(status, reason, message, LOOK_LATER),
             PodState::Running(since) => {
                 status.phase = Phase::Running;
@@ -465,13 +467,13 @@ impl Seen<'_> {
     }
 
     /// Nothing starts before somebody acts: waited for, but not for ever.
-    fn stall(&self, status: TrialStatus, reason: &str, message: String) -> Decision {
+    fn stall(&self, status: TrialStatus, reason: &str, message: String, look_again: Duration) -> Decision {
         let generation = self.trial.metadata.generation;
         let stalled = Condition::next(&status.conditions, STALLED, true, reason, &message, generation, self.now);
         if let Some(message) = self.start_failure(std::slice::from_ref(&stalled)) {
             return self.finish(status, Phase::Failed, "StartFailed", message);
         }
-        let mut decision = self.wait(status, reason, message, LOOK_SOON * 5);
+        let mut decision = self.wait(status, reason, message, look_again);
         decision.status.conditions.push(stalled);
         decision
     }
