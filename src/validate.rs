@@ -34,6 +34,8 @@ pub struct ValidStudy {
     pub core: core::Study,
     /// What a Trial's Job is built from.
     pub template: Template,
+    /// How long a running trainer may report nothing.
+    pub report_timeout: Option<SignedDuration>,
 }
 
 /// Numbers that JSON and the trainer's languages keep exactly.
@@ -51,6 +53,7 @@ pub fn validate(name: &str, spec: &StudySpec) -> Result<ValidStudy, Vec<Problem>
     let sampler = sampler(spec, &mut problems);
     let pruner = pruner(spec, &mut problems);
     let limits = limits(spec, &mut problems);
+    let report_timeout = duration(spec.report_timeout.as_deref(), "spec.reportTimeout", &mut problems);
     check_outputs(spec, &mut problems);
     let template = Template::new(spec, &mut problems);
     let complete = parameters.len() == spec.parameters.len();
@@ -84,9 +87,27 @@ pub fn validate(name: &str, spec: &StudySpec) -> Result<ValidStudy, Vec<Problem>
             parallelism: spec.parallelism,
             suspend: spec.suspend.unwrap_or(false),
         };
-        return Ok(ValidStudy { core, template });
+        return Ok(ValidStudy { core, template, report_timeout });
     }
     Err(problems.0)
+}
+
+/// What still holds of a Study whose spec was edited into an invalid one: all that cannot be edited. That is
+/// enough to see to what runs already; nothing new can be built of it. None where that is invalid as well.
+pub fn validate_immutable(name: &str, spec: &StudySpec) -> Option<ValidStudy> {
+    let objectives = spec.objectives.iter().cloned();
+    let container = serde_json::json!({"name": "trainer", "image": "trainer"});
+    let edited = StudySpec {
+        objectives: objectives.map(|objective| api::ObjectiveSpec { target: None, ..objective }).collect(),
+        max_trials: 1,
+        parallelism: 0,
+        max_failed_trials: None,
+        max_duration: None,
+        report_timeout: spec.report_timeout.clone().filter(|text| parse_duration(text).is_some()),
+        job_template: serde_json::json!({"spec": {"template": {"spec": {"containers": [container]}}}}),
+        ..spec.clone()
+    };
+    validate(name, &edited).ok()
 }
 
 /// Problems as they are found.
@@ -464,22 +485,23 @@ fn limits(spec: &StudySpec, problems: &mut Problems) -> Limits {
     if let Some(seed) = spec.seed {
         problems.range(seed, 0, MAX_SAFE as u64, "spec.seed");
     }
-    let max_duration = spec.max_duration.as_deref().and_then(|text| match parse_duration(text) {
-        Some(duration) => Some(duration),
-        None => {
-            problems.add(
-                "spec.maxDuration",
-                format!("{text:?} is not a duration: write it like 90m, 1h30m or 2d (units d, h, m, s)"),
-            );
-            None
-        }
-    });
+    let max_duration = duration(spec.max_duration.as_deref(), "spec.maxDuration", problems);
     Limits {
         max_trials: spec.max_trials,
         max_failed_trials: spec.max_failed_trials.unwrap_or((spec.max_trials / 10).max(3)),
         max_duration,
         target: spec.objectives.first().and_then(|o| o.target),
     }
+}
+
+fn duration(text: Option<&str>, path: &str, problems: &mut Problems) -> Option<SignedDuration> {
+    let duration = parse_duration(text?);
+    problems.check(
+        duration.is_some(),
+        path,
+        format!("{:?} is not a duration: write it like 90m, 1h30m or 2d (units d, h, m, s)", text.unwrap_or_default()),
+    );
+    duration
 }
 
 /// `1h30m`: whole numbers with a unit each; above zero, at most a thousand years.

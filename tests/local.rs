@@ -524,6 +524,28 @@ fn a_held_back_study_starts_nothing_and_does_not_hang() {
 }
 
 #[test]
+fn a_trial_that_reports_nothing_for_too_long_has_failed_and_its_trainer_is_ended() {
+    let sandbox = Sandbox::new(&Spec {
+        fields: "maxTrials: 3\nparallelism: 3\nreportTimeout: 2s\nsampler: {random: {}}",
+        script: r#"
+            echo "{\"step\": 7, \"score\": $x}" >> "$SWEEP_METRICS"
+            echo "seven steps done"
+            [ "$SWEEP_TRIAL_INDEX" != 1 ] || sleep 1000"#,
+        ..Spec::default()
+    });
+    sandbox.run(&[]).ended(0);
+    assert_eq!((sandbox.count("Succeeded"), sandbox.count("Failed")), (2, 1));
+    let status = &sandbox.trials()[1]["status"];
+    assert_eq!(
+        status["message"].as_str().unwrap(),
+        "ReportTimeout: stopped as hung: nothing was reported for 2s (spec.reportTimeout) after step 7"
+    );
+    assert_eq!(status["conditions"][0]["reason"].as_str(), Some("ReportTimeout"));
+    assert_eq!(status["logTail"].as_str(), Some("seven steps done"));
+    assert_eq!(status["observations"][0]["steps"][0].as_u64(), Some(7));
+}
+
+#[test]
 fn a_duration_that_is_over_ends_the_study_and_its_trainers() {
     let sandbox = Sandbox::new(&Spec {
         fields: "maxTrials: 5\nparallelism: 2\nmaxDuration: 2s\nsampler: {random: {}}",

@@ -1,13 +1,11 @@
 //! Between Trials as objects and trials as the core sees them.
 
-use std::collections::BTreeMap;
-
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::ResourceExt;
 
 use super::{
-    DesiredState, LABEL_STUDY, ObjectiveValue, ObservationSeries, SamplerRecord, StudyStatus, Trial, TrialSpec,
-    TrialStatus,
+    DesiredState, FIELD_MANAGER, LABEL_MANAGED_BY, LABEL_STUDY, ObjectiveValue, ObservationSeries, SamplerRecord,
+    StudyStatus, Trial, TrialSpec, TrialStatus,
 };
 use crate::core::{self, Limits, Phase, Proposal, Recorded, Series, Study, trial_name};
 use crate::validate::parse_duration;
@@ -27,7 +25,8 @@ pub fn new_trial(study: &Study, proposal: &Proposal) -> Trial {
             stop: None,
         },
     );
-    trial.metadata.labels = Some(BTreeMap::from([(LABEL_STUDY.to_owned(), study.name.clone())]));
+    let labels = [(LABEL_STUDY, study.name.as_str()), (LABEL_MANAGED_BY, FIELD_MANAGER)];
+    trial.metadata.labels = Some(labels.map(|(label, value)| (label.to_owned(), value.to_owned())).into());
     trial
 }
 
@@ -54,7 +53,19 @@ pub fn core_trial(study: &Study, trial: &Trial, live: Option<Series>, occupied: 
         value: value.filter(|_| status.phase == Phase::Succeeded),
         completed: status.completion_time.as_ref().map(|time| time.0),
         message: status.message.clone(),
+        last_words: status
+            .log_tail
+            .as_deref()
+            .filter(|_| status.phase == Phase::Failed)
+            .map(last_words)
+            .unwrap_or_default(),
     }
+}
+
+/// The last lines of a log that say something.
+fn last_words(log: &str) -> Vec<String> {
+    let mut lines: Vec<String> = log.lines().map(str::trim).filter(|l| !l.is_empty()).map(str::to_owned).collect();
+    lines.split_off(lines.len().saturating_sub(3))
 }
 
 /// What a Study has recorded about itself.

@@ -13,7 +13,7 @@ pub use crate::core::{Direction, EndReason, PRUNED, Phase, ValueOf, trial_name};
 pub use condition::{Condition, ConditionStatus, is_true};
 pub use crd::{crds, crds_yaml};
 pub use history::{belongs_to, core_trial, new_trial, observed, recorded};
-pub use status::{InvalidSpec, not_ready, study_status};
+pub use status::{InvalidSpec, not_ready, report_timeout, study_status};
 pub use study::*;
 pub use trial::*;
 
@@ -25,6 +25,9 @@ pub const LABEL_STUDY: &str = "sweep-operator.dev/study";
 
 /// Label on Jobs and pods: the name of their Trial.
 pub const LABEL_TRIAL: &str = "sweep-operator.dev/trial";
+
+/// Label on Trials, Jobs and pods: what manages them.
+pub const LABEL_MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 
 /// Field manager of everything that the operator writes.
 pub const FIELD_MANAGER: &str = "sweep-operator";

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 
 use super::{BestTrial, Condition, Ended, ObjectiveValue, StudyStatus, TrialCounts, trial_name};
@@ -35,6 +35,15 @@ pub fn not_ready(
         conditions: [condition("Ready", false), condition("Stalled", true)].into_iter().chain(kept).collect(),
         ..old.clone()
     }
+}
+
+/// What a Trial says that has reported nothing for longer than it may.
+pub fn report_timeout(limit: SignedDuration, last_step: Option<u64>) -> String {
+    let since = match last_step {
+        Some(step) => format!("after step {step}"),
+        None => "since its trainer started".to_owned(),
+    };
+    format!("ReportTimeout: stopped as hung: nothing was reported for {limit:#} (spec.reportTimeout) {since}")
 }
 
 /// The status after `decision`.

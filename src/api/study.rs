@@ -93,6 +93,13 @@ pub struct StudySpec {
     #[schemars(length(max = 32), regex(pattern = r"^([0-9]+(d|h|m|s))+$"))]
     pub max_duration: Option<String>,
 
+    /// How long a running trainer may report nothing, such as `20m`, before its Trial is stopped as hung and has
+    /// failed. Counts from its start, then from its last report; anew where the operator was restarted. Longer than
+    /// what comes before its first report, and than its longest step. Left out: it may be silent for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32), regex(pattern = r"^([0-9]+(d|h|m|s))+$"))]
+    pub report_timeout: Option<String>,
+
     /// No new Trial starts while true; what runs ends. `Suspended` is True once nothing runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspend: Option<bool>,

@@ -119,7 +119,8 @@ pub struct TrialStatus {
     /// What is going on, or how it ended, for a person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// `Running` (why not, where False), `Finished`, `MetricsDropped`.
+    /// `Running` (why not, where False), `Stalled` (since when it cannot start before somebody acts), `Finished`,
+    /// `MetricsDropped`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
@@ -127,7 +128,7 @@ pub struct TrialStatus {
     /// The run that counts, recorded before its Job is created. A Job that is not this run is deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<Run>,
-    /// How many runs ended without the trainer's fault, such as by an eviction.
+    /// How many runs, and pods that their Job replaced, ended without the trainer's fault, such as by an eviction.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub disruptions: u32,
     /// The objectives' values: of the last step while it runs, the final ones once it has finished.

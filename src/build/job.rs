@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::sidecar::{self, SidecarSettings};
 use super::template::{Source, Template};
 use super::{METRICS_DIR, METRICS_FILE, METRICS_VOLUME};
-use crate::api::{FIELD_MANAGER, LABEL_STUDY, LABEL_TRIAL};
+use crate::api::{FIELD_MANAGER, LABEL_MANAGED_BY, LABEL_STUDY, LABEL_TRIAL};
 
 /// What a Job is called, and to whom it belongs.
 #[derive(Clone, Debug)]
@@ -138,5 +138,5 @@ fn label(metadata: &mut Map<String, Value>, identity: &JobIdentity) {
     let labels = metadata.entry("labels").or_insert_with(|| json!({}));
     labels[LABEL_STUDY] = json!(identity.study);
     labels[LABEL_TRIAL] = json!(identity.trial);
-    labels["app.kubernetes.io/managed-by"] = json!(FIELD_MANAGER);
+    labels[LABEL_MANAGED_BY] = json!(FIELD_MANAGER);
 }

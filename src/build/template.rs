@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use k8s_openapi::api::batch::v1::Job;
 use serde_json::{Map, Value};
 
 use super::sidecar::SIDECAR_CONTAINER;
@@ -107,6 +108,15 @@ impl Template {
     pub fn ttl_seconds(&self) -> i64 {
         self.json["spec"]["ttlSecondsAfterFinished"].as_i64().unwrap_or(86_400)
     }
+}
+
+/// The trainer's container of a Job that runs: the template it was built from may have been edited since.
+pub fn trainer_of(job: &Job) -> Option<&str> {
+    let template = &job.spec.as_ref()?.template;
+    let annotations = template.metadata.as_ref().and_then(|metadata| metadata.annotations.as_ref());
+    let named = annotations.and_then(|annotations| annotations.get(DEFAULT_CONTAINER));
+    let first = || Some(&template.spec.as_ref()?.containers.first()?.name);
+    named.or_else(first).map(String::as_str)
 }
 
 /// Every container of a pod, with the name of its list and its position there.

@@ -65,7 +65,13 @@ impl Context {
         let reporter = Reporter { controller: FIELD_MANAGER.to_owned(), instance: None };
         Context {
             recorder: Recorder::new(client.clone(), reporter),
-            followers: Followers::new(client.clone(), queues.clone(), telemetry.clone(), stores.pods.clone()),
+            followers: Followers::new(
+                client.clone(),
+                queues.clone(),
+                telemetry.clone(),
+                stores.pods.clone(),
+                settings.clock,
+            ),
             client,
             settings,
             stores,

@@ -44,6 +44,10 @@ pub struct Reports {
     pub lost: bool,
     /// The log could not be read to its end, for now.
     pub unread: bool,
+    /// When the last report was taken; before the first, when the log was begun to be followed.
+    pub last: Option<Timestamp>,
+    /// When the log was last heard of: a heartbeat counts, a connection that may be dead does not.
+    pub heard: Option<Timestamp>,
 }
 
 /// Where a pod's metrics are found, and what to look for.
@@ -59,11 +63,11 @@ pub struct Followed {
 }
 
 impl Followed {
-    /// The log of `pod` that carries the metrics of a Trial of `study`.
-    pub fn new(study: &ValidStudy, pod: &Pod) -> Followed {
+    /// The log of `pod` that carries the metrics of a Trial of `study`, which runs in the container `trainer`.
+    pub fn new(study: &ValidStudy, pod: &Pod, trainer: &str) -> Followed {
         let container = match study.template.source {
             Source::File => SIDECAR_CONTAINER,
-            Source::Stdout => study.template.trainer_name(),
+            Source::Stdout => trainer,
         };
         Followed {
             namespace: pod.namespace().unwrap_or_default(),
@@ -89,6 +93,7 @@ pub struct Followers {
     telemetry: Arc<Telemetry>,
     /// The pods that there are: the logs of others are forgotten.
     known: Store<Pod>,
+    clock: fn() -> Timestamp,
     pods: Mutex<HashMap<String, Follower>>,
 }
 
@@ -110,8 +115,14 @@ impl Drop for Follower {
 }
 
 impl Followers {
-    pub fn new(client: Client, queues: Queues, telemetry: Arc<Telemetry>, known: Store<Pod>) -> Followers {
-        Followers { client, queues, telemetry, known, pods: Mutex::default() }
+    pub fn new(
+        client: Client,
+        queues: Queues,
+        telemetry: Arc<Telemetry>,
+        known: Store<Pod>,
+        clock: fn() -> Timestamp,
+    ) -> Followers {
+        Followers { client, queues, telemetry, known, clock, pods: Mutex::default() }
     }
 
     /// What was read of a pod so far.
@@ -177,7 +188,8 @@ impl Followers {
     }
 
     fn follower(&self, followed: &Followed) -> Follower {
-        let reports = Arc::new(Mutex::new(Reports::default()));
+        let reports = Reports { last: Some((self.clock)()), ..Reports::default() };
+        let reports = Arc::new(Mutex::new(reports));
         let log = Log {
             api: Api::namespaced(self.client.clone(), &followed.namespace),
             parser: Parser::new([followed.objective.metric.as_str()]),
@@ -187,6 +199,7 @@ impl Followers {
             reports: reports.clone(),
             queues: self.queues.clone(),
             telemetry: self.telemetry.clone(),
+            clock: self.clock,
         };
         Follower {
             log: Arc::new(tokio::sync::Mutex::new(log)),
@@ -223,6 +236,7 @@ struct Log {
     reports: Arc<Mutex<Reports>>,
     queues: Queues,
     telemetry: Arc<Telemetry>,
+    clock: fn() -> Timestamp,
 }
 
 impl Log {
@@ -282,8 +296,13 @@ impl Log {
         let mut chunk = vec![0; 16 * 1024];
         loop {
             let read = match tokio::time::timeout(SILENCE, read_some(&mut stream, &mut chunk)).await {
-                // Opened anew: what comes again is recognised.
-                Err(_) => return Ok(()),
+                // Opened anew: what comes again is recognised. A sidecar would have sent heartbeats.
+                Err(_) => {
+                    if self.followed.source == Source::Stdout {
+                        self.heard();
+                    }
+                    return Ok(());
+                }
                 Ok(read) => read.map_err(kube::Error::ReadEvents)?,
             };
             if read == 0 {
@@ -295,6 +314,7 @@ impl Log {
                 }
                 return Ok(());
             }
+            self.heard();
             let mut news = false;
             lines.push(&chunk[..read], |line, _| news |= self.line(line));
             if news {
@@ -359,7 +379,12 @@ impl Log {
         report.is_some_and(|report| self.report(&report))
     }
 
+    fn heard(&self) {
+        self.reports().heard = Some((self.clock)());
+    }
+
     fn report(&mut self, report: &Report) -> bool {
+        self.reports().last = Some((self.clock)());
         let objective = &self.followed.objective;
         let value = report.values.get(&objective.metric).copied();
         let taken = value.is_some_and(|value| {

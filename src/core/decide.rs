@@ -254,6 +254,7 @@ impl View<'_> {
                 value: None,
                 completed: None,
                 message: None,
+                last_words: Vec::new(),
             });
             decision.recorded.last_index = Some(index);
             let proposed_after = self.history.iter().filter_map(|trial| trial.completed).max();
@@ -294,7 +295,8 @@ impl View<'_> {
         }
         let failed = self.count(Phase::Failed);
         if failed > 0 {
-            let why = self.last_failure().map(|why| format!(" (last: {why})")).unwrap_or_default();
+            let why = self.last_failure().and_then(|trial| trial.message.as_deref());
+            let why = why.map(|why| format!(" (last: {why})")).unwrap_or_default();
             parts.push(format!("{failed} failed of at most {}{why}", self.study.limits.max_failed_trials));
         }
         if self.study.suspend {
@@ -308,7 +310,8 @@ impl View<'_> {
     fn epilogue(&self, reason: EndReason, best: Option<Best>) -> String {
         let limits = &self.study.limits;
         let failed = self.count(Phase::Failed);
-        let last = self.last_failure().map(|why| format!("; the last failure: {why}")).unwrap_or_default();
+        let last = self.last_failure().map(|trial| format!("; the last failure: {}", failure(trial)));
+        let last = last.unwrap_or_default();
         let what = match reason {
             EndReason::TooManyFailedTrials => {
                 return format!(
@@ -345,9 +348,28 @@ impl View<'_> {
         }
     }
 
-    fn last_failure(&self) -> Option<&str> {
+    fn last_failure(&self) -> Option<&Trial> {
         let failed = self.history.iter().filter(|trial| trial.phase == Phase::Failed);
-        failed.max_by_key(|trial| (trial.completed, trial.index))?.message.as_deref()
+        failed.max_by_key(|trial| (trial.completed, trial.index)).filter(|trial| trial.message.is_some())
+    }
+}
+
+/// How a trial failed, with the end of its log: what a person wants to know first. Bounded.
+fn failure(trial: &Trial) -> String {
+    let message = trial.message.as_deref().unwrap_or_default();
+    let Some(last) = trial.last_words.last() else {
+        return clipped(message, 500);
+    };
+    // The message may end with the last line already.
+    let message = message.strip_suffix(last.as_str()).and_then(|rest| rest.strip_suffix(": ")).unwrap_or(message);
+    let lines: Vec<String> = trial.last_words.iter().map(|line| clipped(line, 200)).collect();
+    format!("{}; its log ends: {}", clipped(message, 500), lines.join(" | "))
+}
+
+fn clipped(text: &str, length: usize) -> String {
+    match text.char_indices().nth(length) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
     }
 }
 

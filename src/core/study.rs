@@ -81,6 +81,8 @@ pub struct Trial {
     pub completed: Option<Timestamp>,
     /// Why it waits, or how it failed.
     pub message: Option<String>,
+    /// The last lines of a failed trial's log, three at most.
+    pub last_words: Vec<String>,
 }
 
 impl Trial {

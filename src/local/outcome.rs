@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use crate::api::{PRUNED, StopRecord};
+use jiff::SignedDuration;
+
+use crate::api::{PRUNED, StopRecord, report_timeout};
 use crate::build::Source;
 use crate::core::{Objective, Phase, Series};
 use crate::metrics::Dropped;
@@ -55,6 +57,12 @@ pub fn stopped(stop: Option<&StopRecord>) -> Outcome {
     let reason = stop.map_or("Stopped", |stop| stop.reason.as_str()).to_owned();
     let phase = if reason == PRUNED { Phase::Pruned } else { Phase::Stopped };
     Outcome { phase, reason, message: stop.map(|stop| stop.message.clone()).unwrap_or_default() }
+}
+
+/// How a trial ends that has reported nothing for longer than it may.
+pub fn hung(limit: SignedDuration, series: &Series) -> Outcome {
+    let message = report_timeout(limit, series.last_step());
+    Outcome { phase: Phase::Failed, reason: "ReportTimeout".to_owned(), message }
 }
 
 /// How a trial that ran to its end ended.

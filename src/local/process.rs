@@ -154,6 +154,8 @@ pub struct Running {
     pub gpus: Vec<String>,
     /// When it was started.
     pub started: Instant,
+    /// When its last report was read, or it was started.
+    pub reported: Instant,
     source: Source,
     metrics: PathBuf,
     log: PathBuf,
@@ -210,6 +212,7 @@ impl Running {
             series: Series::default(),
             gpus,
             started: Instant::now(),
+            reported: Instant::now(),
             source: run.source,
             metrics,
             log,
@@ -252,6 +255,7 @@ impl Running {
         let rungs = study.pruner.as_ref().map(|pruner| pruner.rungs()).unwrap_or_default();
         let mut taken = false;
         for report in lines.iter().filter_map(|line| self.parser.line(&line.bytes)) {
+            self.reported = Instant::now();
             if let Some(value) = report.values.get(&study.objective.metric) {
                 taken |= self.series.push(report.step, *value, study.objective.direction, &rungs);
             }

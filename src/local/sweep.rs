@@ -225,7 +225,10 @@ impl Sweep {
                     self.ended(&ended)?;
                     true
                 }
-                _ = tick.tick() => self.poll(),
+                _ = tick.tick() => {
+                    let observed = self.poll();
+                    self.stop_hung()? || observed
+                }
             };
         }
     }
@@ -422,10 +425,42 @@ impl Sweep {
         observed
     }
 
+    /// Trials that have reported nothing for too long have failed, and are told to end. Returns whether there are any.
+    fn stop_hung(&mut self) -> Result<bool, Error> {
+        let Some(limit) = self.valid.report_timeout else { return Ok(false) };
+        let is_hung = |tracked: &Tracked| {
+            let silent = tracked.process.as_ref().map(|process| process.reported.elapsed());
+            let is_late = silent.and_then(|silent| SignedDuration::try_from(silent).ok()).is_some_and(|s| s >= limit);
+            is_late && !tracked.is_stopped() && !tracked.phase().is_finished()
+        };
+        let hung: Vec<u32> = self.trials.iter().filter(|(_, t)| is_hung(t)).map(|(index, _)| *index).collect();
+        for index in &hung {
+            let Some(tracked) = self.trials.get_mut(index) else { continue };
+            let Some(process) = &tracked.process else { continue };
+            let outcome = outcome::hung(limit, &process.series);
+            let (observed, log) = (api::observed(&self.valid.core, &process.series), process.log_excerpt());
+            let status = tracked.status();
+            (status.objectives, status.observations) = observed;
+            status.log_tail = outcome::tail(&log);
+            // Recorded before its trainer goes.
+            self.finish(*index, outcome)?;
+            if let Some(process) = self.trials.get_mut(index).and_then(|tracked| tracked.process.as_mut()) {
+                process.stop();
+            }
+        }
+        Ok(!hung.is_empty())
+    }
+
     /// A trainer has ended.
     fn ended(&mut self, ended: &Ended) -> Result<(), Error> {
         let Some(tracked) = self.trials.get_mut(&ended.index) else { return Ok(()) };
         let Some(mut process) = tracked.process.take() else { return Ok(()) };
+        if let Some(gpus) = &mut self.gpus {
+            gpus.give_back(&process.gpus);
+        }
+        if tracked.phase().is_finished() {
+            return Ok(());
+        }
         let unreadable = process.finish(&self.valid.core).err();
         let log = process.log_excerpt();
         let content = process.metrics_excerpt();
@@ -448,9 +483,6 @@ impl Sweep {
         (status.objectives, status.observations) = api::observed(&self.valid.core, &process.series);
         status.log_tail = outcome::tail(&log);
         status.dropped = (!dropped.is_zero()).then_some(dropped);
-        if let Some(gpus) = &mut self.gpus {
-            gpus.give_back(&process.gpus);
-        }
         self.finish(ended.index, outcome)
     }
 
@@ -520,6 +552,9 @@ impl Sweep {
         for index in &running {
             let Some(tracked) = self.trials.get_mut(index) else { continue };
             tracked.process = None;
+            if tracked.phase().is_finished() {
+                continue;
+            }
             if tracked.is_stopped() {
                 let outcome = outcome::stopped(tracked.trial.spec.stop.as_ref());
                 self.finish(*index, outcome)?;
@@ -637,7 +672,7 @@ impl Sweep {
         Row {
             name: tracked.name().to_owned(),
             phase: tracked.phase(),
-            stopping: tracked.process.is_some() && tracked.is_stopped(),
+            stopping: tracked.process.is_some() && (tracked.is_stopped() || tracked.phase().is_finished()),
             value: value.map(|(_, value)| value),
             step: value.map(|(step, _)| step),
             time: match &tracked.process {

@@ -80,7 +80,7 @@ fn what_was_proposed_from_is_immutable_and_limits_are_not() {
         assert!(!said.success && said.stderr.contains(phrase), "{spec}: {}{}", said.stdout, said.stderr);
     }
     for spec in [
-        json!({"maxTrials": 9, "parallelism": 0, "maxFailedTrials": 1, "maxDuration": "1h30m", "suspend": true}),
+        json!({"maxTrials": 9, "parallelism": 0, "maxFailedTrials": 1, "maxDuration": "1h30m", "reportTimeout": "10m", "suspend": true}),
         json!({"objectives": [{"metric": "score", "direction": "Maximize", "target": 0.5}]}),
     ] {
         let said = patch(spec.clone());

@@ -568,6 +568,17 @@ fn more_failed_trials_than_allowed_fail_the_study() {
     let two = decide(&study, &[failed(0, 5, "late"), failed(1, 2, "early")], 0, &Recorded::default(), at(9));
     assert_eq!(two.state, State::Ended(EndReason::TooManyFailedTrials));
     assert_eq!(two.message, "2 trials failed, more than maxFailedTrials 1; the last failure: late");
+    let mut last = failed(2, 7, "TrainerFailed: container trainer exit code 3: KeyError: 'lr'");
+    last.last_words = ["Traceback:", "  line 7", "KeyError: 'lr'"].map(str::to_owned).to_vec();
+    let told = decide(&study, &[failed(0, 5, "late"), last.clone()], 0, &Recorded::default(), at(9));
+    assert_eq!(
+        told.message,
+        "2 trials failed, more than maxFailedTrials 1; the last failure: TrainerFailed: container trainer exit code 3; its log ends: Traceback: |   line 7 | KeyError: 'lr'"
+    );
+    last.last_words = vec!["é".repeat(5_000); 3];
+    last.message = Some("é".repeat(5_000));
+    let long = decide(&study, &[failed(0, 5, "late"), last], 0, &Recorded::default(), at(9));
+    assert!(long.message.chars().count() < 1_300, "{}", long.message);
 }
 
 #[test]

@@ -41,6 +41,7 @@ pub fn trial(index: u32, assignments: Assignments) -> Trial {
         value: Some(f64::from(index)),
         completed: None,
         message: None,
+        last_words: Vec::new(),
     }
 }
 

@@ -22,6 +22,7 @@ maxTrials: 64
 parallelism: 8
 maxFailedTrials: 5
 maxDuration: 2h
+reportTimeout: 20m
 seed: 7
 metrics: {file: {}}
 gpu: {count: 1}

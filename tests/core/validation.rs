@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use sweep_operator::api::StudySpec;
-use sweep_operator::validate::{Problem, validate};
+use sweep_operator::validate::{Problem, validate, validate_immutable};
 
 use crate::support::{check, patched, spec};
 
@@ -307,6 +307,8 @@ fn limits_and_outputs() {
         ("/parallelism", json!(1_001), "spec.parallelism", "must be from 0 to 1000"),
         ("/maxFailedTrials", json!(10_001), "spec.maxFailedTrials", "must be from 0 to 10000"),
         ("/seed", json!(1_u64 << 53), "spec.seed", "must be from 0 to 9007199254740991"),
+        ("/reportTimeout", json!("soon"), "spec.reportTimeout", "not a duration: write it like 90m"),
+        ("/reportTimeout", json!("0m"), "spec.reportTimeout", "not a duration"),
         ("/maxDuration", json!(""), "spec.maxDuration", "not a duration"),
         ("/maxDuration", json!("0s"), "spec.maxDuration", "not a duration"),
         ("/maxDuration", json!("90"), "spec.maxDuration", "write it like 90m"),
@@ -558,4 +560,23 @@ fn what_is_unusual_but_right_is_accepted() {
     ] {
         assert_eq!(check(patched(&[(pointer, new.clone())])).map(|_| ()), Ok(()), "{pointer} = {new}");
     }
+}
+
+#[test]
+fn of_a_spec_that_was_edited_into_an_invalid_one_the_rest_still_holds() {
+    let edits = [
+        ("/maxTrials", json!(0)),
+        ("/maxDuration", json!("soon")),
+        ("/reportTimeout", json!("soon")),
+        ("/jobTemplate/spec/template/spec/containers", json!([])),
+    ];
+    let edited: StudySpec = serde_json::from_value(patched(&edits)).unwrap();
+    assert!(validate("digits", &edited).is_err());
+    let rest = validate_immutable("digits", &edited).unwrap();
+    let whole = check(spec()).unwrap();
+    assert_eq!((rest.core.objective, rest.core.seed), (whole.core.objective, whole.core.seed));
+    assert_eq!(rest.template.source, whole.template.source);
+    // What cannot be edited is not guessed.
+    let other: StudySpec = serde_json::from_value(patched(&[("/parameters", json!([]))])).unwrap();
+    assert!(validate_immutable("digits", &other).is_none());
 }

@@ -13,11 +13,19 @@ use kube::ResourceExt;
 use super::super::follow::Reports;
 use super::super::objects::is_owned_by;
 use super::pods::{self, PodState};
-use crate::api::{Condition, DesiredState, LABEL_TRIAL, PRUNED, Phase, Run, Study, Trial, TrialStatus, observed};
+use crate::api::{
+    Condition, DesiredState, LABEL_TRIAL, PRUNED, Phase, Run, Study, Trial, TrialStatus, observed, report_timeout,
+};
 use crate::build::{SIDECAR_CONTAINER, Source, job_name};
 use crate::core::{MAX_DISRUPTIONS, Series};
 use crate::metrics::Summary;
 use crate::validate::ValidStudy;
+
+/// How long a Trial may be in a trouble that only a person can end before it has failed.
+pub const START_DEADLINE: SignedDuration = SignedDuration::from_mins(30);
+
+/// The condition that tells since when a Trial has been in such a trouble.
+const STALLED: &str = "Stalled";
 
 /// How long a Job may take to start its trainer before its Trial tells what it waits for.
 const START_IN_SILENCE: SignedDuration = SignedDuration::from_secs(10);
@@ -42,19 +50,32 @@ pub enum JobSeen {
 pub struct Seen<'a> {
     pub trial: &'a Trial,
     pub study: &'a ValidStudy,
+    /// The trainer's container: the Job's own, since the template may have been edited since.
+    pub trainer: &'a str,
     pub job: JobSeen,
     /// The pod that counts: of an Indexed Job that of index 0, of several attempts the latest.
     pub pod: Option<&'a Pod>,
+    /// The pod of the attempt before, where that is another and still there.
+    pub replaced: Option<&'a Pod>,
     pub reports: Reports,
     /// The last lines of the trainer's log, where they were asked for.
     pub log_tail: Option<String>,
-    /// Why the Job has no pods, as its last Event says.
-    pub job_trouble: Option<String>,
+    /// Why the Job has no pods, or its pod does not start, as the last Event says.
+    pub trouble: Option<Trouble>,
     /// Whether observations of a running Trial are to be put into its status.
     pub checkpoint: bool,
     /// A completion time, should the Trial finish now.
     pub completion: Timestamp,
     pub now: Timestamp,
+}
+
+/// What an Event warns of.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Trouble {
+    /// One word, such as `FailedCreate`.
+    pub reason: String,
+    /// For a person; it does not change with each attempt.
+    pub message: String,
 }
 
 /// What to do once the status is written.
@@ -102,9 +123,10 @@ pub fn decide(seen: &Seen) -> Decision {
             seen.wait(old, "NameInUse", message, Duration::from_secs(5))
         }
         // Recorded, and never created, or not known to have been: creating it is safe.
-        JobSeen::Absent if run.job_uid.is_none() => {
-            Decision { status: old, action: Action::Create, look_again: Some(LOOK_SOON) }
-        }
+        JobSeen::Absent if run.job_uid.is_none() => match seen.start_failure(&old.conditions) {
+            Some(message) => seen.finish(old, Phase::Failed, "StartFailed", message),
+            None => Decision { status: old, action: Action::Create, look_again: Some(LOOK_SOON) },
+        },
         JobSeen::Absent => seen.next_run(old, "Lost", "its Job was deleted"),
         JobSeen::Ours(job) => match (&run.job_uid, job.uid()) {
             (Some(recorded), Some(uid)) if *recorded != uid => {
@@ -121,20 +143,45 @@ const LOOK_LATER: Duration = Duration::from_secs(60);
 impl Seen<'_> {
     fn with_job(&self, job: &Job, mut status: TrialStatus, stopped: bool) -> Decision {
         if is_deleted(job) {
-            status.message = Some("stopping: its pods are being terminated".to_owned());
+            let stuck = self.pod.and_then(|pod| pods::stuck(pod, self.now));
+            status.message = Some(stuck.unwrap_or_else(|| "stopping: its pods are being terminated".to_owned()));
             return Decision { status, action: Action::None, look_again: Some(LOOK_LATER) };
         }
         self.note_pod(&mut status);
+        let end = job_end(job);
         if stopped {
+            // What was done before it was told to stop counts.
+            if let Some(end) = end.as_ref().filter(|end| self.is_before_the_stop(end))
+                && let Some(decision) = self.result_before_the_stop(&status, end)
+            {
+                return decision;
+            }
             // The evidence stands in the Trial before its Job goes, and takes its log along.
             self.note_reports(&mut status);
             status.log_tail = self.log_tail.clone().or(status.log_tail);
             return Decision { status, action: delete(job), look_again: Some(LOOK_LATER) };
         }
-        match job_end(job) {
+        match end {
             Some(end) => self.conclude(status, end),
+            None if status.disruptions > MAX_DISRUPTIONS => {
+                self.too_many_disruptions(status, "Disrupted", "its pod was replaced once more")
+            }
             None => self.unfinished(job, status),
         }
+    }
+
+    /// Whether the Job had done its work when the Trial was told to stop. A stop that does not say when it was
+    /// decided has not been carried out either, or the Job would be deleted.
+    fn is_before_the_stop(&self, end: &JobEnd) -> bool {
+        let stop = self.trial.spec.stop.as_ref();
+        !end.failed && stop.is_none_or(|stop| end.at < stop.at.0)
+    }
+
+    /// The result of a Trial that had one before it was told to stop. None where there is none, or nobody knows it.
+    fn result_before_the_stop(&self, status: &TrialStatus, end: &JobEnd) -> Option<Decision> {
+        let decision = self.conclude(status.clone(), end.clone());
+        let is_awaited = !decision.status.phase.is_finished() && decision.action == Action::None;
+        (is_awaited || decision.status.phase == Phase::Succeeded).then_some(decision)
     }
 
     /// The Job has not ended.
@@ -143,37 +190,66 @@ impl Seen<'_> {
             self.note_reports(&mut status);
         }
         let state = match self.pod {
-            Some(pod) => pods::state(pod, self.study.template.trainer_name()),
-            None => PodState::Waiting {
-                reason: "NoPod",
-                message: self.job_trouble.clone().unwrap_or_else(|| "its Job has no pod yet".to_owned()),
-            },
+            Some(pod) => pods::state(pod, self.trainer),
+            None => PodState::Waiting { reason: "NoPod", message: "its Job has no pod yet".to_owned() },
         };
         let suspended = job.spec.as_ref().and_then(|spec| spec.suspend) == Some(true);
         match state {
             _ if suspended => self.wait(status, "Queued", "queued: its Job is suspended".to_owned(), LOOK_LATER),
+            PodState::Trouble { reason, message } => self.stall(status, reason, message, LOOK_LATER),
             // All is going its way: that is not worth a write.
-            PodState::Waiting { reason: "NoPod" | "Starting", .. }
-                if self.job_trouble.is_none() && self.is_fresh(job) =>
-            {
+            PodState::Waiting { reason: "NoPod" | "Starting", .. } if self.trouble.is_none() && self.is_fresh(job) => {
                 let status = self.trial.status.clone().unwrap_or_default();
-                Decision { status, action: Action::None, look_again: Some(Duration::from_secs(5)) }
+                Decision { status, action: Action::None, look_again: Some(LOOK_SOON * 5) }
             }
-            // Why a Job has no pod is told by its Events only, and nobody watches those.
-            PodState::Waiting { reason: reason @ "NoPod", message } => {
-                self.wait(status, reason, message, Duration::from_secs(5))
+            // Why nothing starts is told by Events only, and nobody watches those.
+            PodState::Waiting { reason: reason @ ("NoPod" | "Starting"), message } => {
+                let look_again = if reason == "NoPod" { LOOK_SOON * 5 } else { LOOK_LATER };
+                match &self.trouble {
+                    Some(trouble) => self.stall(status, &trouble.reason, trouble.message.clone(), look_again),
+                    None => self.wait(status, reason, message, look_again),
+                }
             }
             PodState::Waiting { reason, message } => self.wait(status, reason, message, LOOK_LATER),
             PodState::Running(since) => {
                 status.phase = Phase::Running;
                 status.start_time = status.start_time.or(Some(MicroTime(since)));
-                status.message = self.reports.problem.clone();
+                if let Some(message) = self.hung(since) {
+                    self.note_reports(&mut status);
+                    status.log_tail = self.log_tail.clone().or(status.log_tail);
+                    return self.finish(status, Phase::Failed, "ReportTimeout", message);
+                }
+                let stuck = self.pod.and_then(|pod| pods::stuck(pod, self.now));
+                status.message = stuck.or_else(|| self.reports.problem.clone());
                 status.conditions = self.conditions(&status, ("Running", true, "TrainerRuns", ""));
-                Decision { status, action: Action::None, look_again: Some(LOOK_LATER) }
+                Decision { status, action: Action::None, look_again: Some(self.next_look(since)) }
             }
             // The Job's own end follows.
             PodState::Ended => Decision { status, action: Action::None, look_again: Some(LOOK_LATER) },
         }
+    }
+
+    /// Says that the trainer, which runs since `since`, has reported nothing for longer than it may. That is judged
+    /// as of the last time that its log was heard of: a log that cannot be read tells nothing of the trainer.
+    fn hung(&self, since: Timestamp) -> Option<String> {
+        let limit = self.study.report_timeout?;
+        let is_leaving = self.pod.is_none_or(|pod| pod.metadata.deletion_timestamp.is_some());
+        let silent = self.reports.heard?.duration_since(self.last_sign(since));
+        if is_leaving || self.reports.ended || silent < limit {
+            return None;
+        }
+        Some(report_timeout(limit, self.reports.series.last_step()))
+    }
+
+    /// When the last report was taken; where there is none, when the trainer started, or the operator after it.
+    fn last_sign(&self, since: Timestamp) -> Timestamp {
+        self.reports.last.map_or(since, |last| last.max(since))
+    }
+
+    fn next_look(&self, since: Timestamp) -> Duration {
+        let left = self.study.report_timeout.map(|limit| limit - self.now.duration_since(self.last_sign(since)));
+        let left = left.and_then(|left| Duration::try_from(left).ok()).unwrap_or(LOOK_LATER);
+        left.clamp(LOOK_SOON * 5, LOOK_LATER)
     }
 
     /// Whether the Job was created a moment ago, and nothing else was said of it since.
@@ -193,10 +269,9 @@ impl Seen<'_> {
         let series = self.final_series(&status);
         self.note_series(&mut status, &series);
         status.log_tail = self.log_tail.clone().or(status.log_tail);
-        let trainer = self.study.template.trainer_name();
         // Of a Job that has ended for another reason, such as its deadline, the pods are deleted by the Job itself.
         let by_its_pod = !end.failed || end.reason == "BackoffLimitExceeded";
-        let disruption = self.pod.and_then(|pod| pods::disruption(pod, trainer)).filter(|_| by_its_pod);
+        let disruption = self.pod.and_then(|pod| pods::disruption(pod, self.trainer)).filter(|_| by_its_pod);
         if let Some(why) = disruption {
             return self.next_run(status, "Disrupted", &why);
         }
@@ -204,7 +279,7 @@ impl Seen<'_> {
             return self.next_run(status, "ResultLost", "its pod had vanished before it was known how it ended");
         }
         if end.failed {
-            let why = self.pod.and_then(|pod| pods::failure(pod, trainer)).filter(|_| by_its_pod);
+            let why = self.pod.and_then(|pod| pods::failure(pod, self.trainer)).filter(|_| by_its_pod);
             let message = with_last_line(why.unwrap_or(end.message), status.log_tail.as_deref());
             return self.finish(status, Phase::Failed, "TrainerFailed", format!("TrainerFailed: {message}"));
         }
@@ -222,7 +297,7 @@ impl Seen<'_> {
         let metric = &self.study.core.objective.metric;
         let place = match self.study.template.source {
             Source::File => "in the file $SWEEP_METRICS".to_owned(),
-            Source::Stdout => format!("in the output of container {}", self.study.template.trainer_name()),
+            Source::Stdout => format!("in the output of container {}", self.trainer),
         };
         let mut message = format!(
             "MetricsMissing: the trainer ended without reporting {metric}; looked for lines such as {{\"step\": 1, \"{metric}\": 0.5}} {place}"
@@ -285,6 +360,11 @@ impl Seen<'_> {
             && run.pod_uid.as_ref() != Some(&uid)
         {
             run.attempts += 1;
+            // A queue that takes its Job back deletes the pod, too: that is waiting.
+            let was_queued = status.conditions.iter().any(|condition| condition.reason == "Queued");
+            if run.pod_uid.is_some() && !was_queued && pods::is_uncounted(self.replaced) {
+                status.disruptions += 1;
+            }
             // Observations belong to an attempt: the next one starts without them.
             if run.pod_uid.replace(uid).is_some() {
                 (status.objectives, status.observations, status.dropped) = Default::default();
@@ -343,14 +423,19 @@ impl Seen<'_> {
         let number = old.run.as_ref().map_or(0, |run| run.number) + 1;
         let disruptions = old.disruptions + 1;
         if disruptions > MAX_DISRUPTIONS {
-            let message = format!(
-                "{reason}: {why}; {MAX_DISRUPTIONS} earlier runs had ended without the trainer's fault as well"
-            );
-            return self.finish(TrialStatus { disruptions, ..old }, Phase::Failed, reason, message);
+            return self.too_many_disruptions(TrialStatus { disruptions, ..old }, reason, why);
         }
         let mut decision = self.start(TrialStatus { disruptions, ..old }, number);
         decision.status.message = Some(format!("run {number} follows: {why}"));
         decision
+    }
+
+    fn too_many_disruptions(&self, mut status: TrialStatus, reason: &str, why: &str) -> Decision {
+        let message = format!(
+            "{reason}: {why}; {MAX_DISRUPTIONS} earlier runs or pods had ended without the trainer's fault as well"
+        );
+        status.log_tail = self.log_tail.clone().or(status.log_tail);
+        self.finish(status, Phase::Failed, reason, message)
     }
 
     /// It was told to stop, and nothing of it runs.
@@ -379,6 +464,26 @@ impl Seen<'_> {
         status.conditions = self.conditions(&status, ("Running", false, reason, &message));
         status.message = Some(message);
         Decision { status, action: Action::None, look_again: Some(look_again) }
+    }
+
+    /// Nothing starts before somebody acts: waited for, but not for ever.
+    fn stall(&self, status: TrialStatus, reason: &str, message: String, look_again: Duration) -> Decision {
+        let generation = self.trial.metadata.generation;
+        let stalled = Condition::next(&status.conditions, STALLED, true, reason, &message, generation, self.now);
+        if let Some(message) = self.start_failure(std::slice::from_ref(&stalled)) {
+            return self.finish(status, Phase::Failed, "StartFailed", message);
+        }
+        let mut decision = self.wait(status, reason, message, look_again);
+        decision.status.conditions.push(stalled);
+        decision
+    }
+
+    /// Says that nothing has started for too long.
+    fn start_failure(&self, conditions: &[Condition]) -> Option<String> {
+        let stalled = conditions.iter().find(|condition| condition.type_ == STALLED)?;
+        let since = stalled.last_transition_time.0;
+        (self.now.duration_since(since) >= START_DEADLINE)
+            .then(|| format!("StartFailed: could not start for {START_DEADLINE:#}: {}", stalled.message))
     }
 
     fn conditions(
@@ -419,7 +524,11 @@ fn after_the_end(seen: &Seen, status: TrialStatus) -> Decision {
 
 /// What is written where the API server refuses the Job of the recorded run; it is tried again.
 pub fn refused(status: &TrialStatus, why: &str, generation: Option<i64>, now: Timestamp) -> TrialStatus {
-    held_back(status, "JobRefused", &format!("JobRefused: {why}"), generation, now)
+    let message = format!("JobRefused: {why}");
+    let stalled = Condition::next(&status.conditions, STALLED, true, "JobRefused", &message, generation, now);
+    let mut status = held_back(status, "JobRefused", &message, generation, now);
+    status.conditions.push(stalled);
+    status
 }
 
 /// What is written where the Job of the recorded run cannot be created yet.
@@ -483,6 +592,7 @@ fn delete(job: &Job) -> Action {
 }
 
 /// How a Job ended.
+#[derive(Clone)]
 pub struct JobEnd {
     failed: bool,
     reason: String,

@@ -8,10 +8,10 @@ pub mod pods;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Event, Pod};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::{
     DeleteParams, ListParams, LogParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy,
 };
@@ -25,8 +25,8 @@ use super::follow::{Followed, Reports};
 use super::objects::{is_owned_by, write_status};
 use crate::api::{DesiredState, FIELD_MANAGER, LABEL_STUDY, Phase, Study, Trial, TrialStatus};
 use crate::build::{self, JobIdentity};
-use crate::validate::ValidStudy;
-use decide::{Action, Decision, JobSeen, Seen, job_end};
+use crate::validate::{ValidStudy, validate, validate_immutable};
+use decide::{Action, Decision, JobSeen, Seen, Trouble, job_end};
 
 /// One pass over a Trial.
 pub async fn reconcile(trial: Arc<Trial>, context: Arc<Context>) -> Result<Option<Duration>, Error> {
@@ -36,12 +36,21 @@ pub async fn reconcile(trial: Arc<Trial>, context: Arc<Context>) -> Result<Optio
     if context.is_stale(&*trial) {
         return Ok(Some(STALE));
     }
-    let Some((study, valid)) = study_of(&trial, &context) else {
-        // Its Study is unknown, going, or invalid: whatever changes that brings the Trial back here.
+    let Some(Parent { study, valid, is_accepted }) = parent(&trial, &context) else {
+        // Its Study is unknown, or going: whatever changes that brings the Trial back here.
         return Ok(Some(Duration::from_secs(60)));
     };
-    let scene = observe(&trial, &study, &valid, &context).await?;
-    let decision = decide::decide(&scene.seen(&trial, &valid));
+    let mut scene = observe(&trial, &study, &valid, &context).await?;
+    let mut decision = decide::decide(&scene.seen(&trial, &valid));
+    if decision.status.phase.is_finished() && scene.is_open(&trial) {
+        // It ends before its Job: the evidence goes with the Job.
+        scene.close(&study, &valid, &context).await;
+        decision = decide::decide(&scene.seen(&trial, &valid));
+    }
+    if decision.action == Action::Create && !is_accepted {
+        // Nothing starts before somebody has mended the spec, which brings the Trial back here.
+        return Ok(Some(Duration::from_secs(60)));
+    }
     delete_strays(&trial, &decision.status, &scene, &context).await?;
     let written = write_status(&*trial, trial.status.as_ref(), &decision.status, &context).await?;
     announce(&trial, &study, &decision, &context).await;
@@ -60,8 +69,16 @@ pub async fn reconcile(trial: Arc<Trial>, context: Arc<Context>) -> Result<Optio
     Ok(decision.look_again)
 }
 
-/// The Trial's Study, and what its spec means. None while it cannot be acted on.
-fn study_of(trial: &Trial, context: &Context) -> Option<(Arc<Study>, Arc<ValidStudy>)> {
+/// The Trial's Study, and what its spec means.
+struct Parent {
+    study: Arc<Study>,
+    valid: Arc<ValidStudy>,
+    /// Otherwise what runs is seen to its end, or stopped, and nothing starts.
+    is_accepted: bool,
+}
+
+/// The Trial's Study. None while it cannot be acted on.
+fn parent(trial: &Trial, context: &Context) -> Option<Parent> {
     let namespace = trial.namespace()?;
     let key = kube::runtime::reflector::ObjectRef::new(&trial.spec.study).within(&namespace);
     let study = context.stores.studies.get(&key)?;
@@ -69,11 +86,13 @@ fn study_of(trial: &Trial, context: &Context) -> Option<(Arc<Study>, Arc<ValidSt
         return None;
     }
     let valid = match context.verdict(&study) {
-        Some(verdict) => verdict.ok()?,
+        Some(verdict) => verdict.ok(),
         // The Study controller asks the API server as well; what runs already needs only this.
-        None => Arc::new(crate::validate::validate(&study.name_any(), &study.spec).ok()?),
+        None => validate(&study.name_any(), &study.spec).ok().map(Arc::new),
     };
-    Some((study, valid))
+    let is_accepted = valid.is_some();
+    let valid = valid.or_else(|| validate_immutable(&study.name_any(), &study.spec).map(Arc::new))?;
+    Some(Parent { study, valid, is_accepted })
 }
 
 /// What was found in the cluster.
@@ -85,7 +104,7 @@ struct Scene {
     pods: Vec<Arc<Pod>>,
     reports: Reports,
     log_tail: Option<String>,
-    job_trouble: Option<String>,
+    trouble: Option<Trouble>,
     checkpoint: bool,
     completion: Timestamp,
     now: Timestamp,
@@ -93,17 +112,40 @@ struct Scene {
 
 impl Scene {
     fn seen<'a>(&'a self, trial: &'a Trial, study: &'a ValidStudy) -> Seen<'a> {
+        let pod = pods::newest(&self.pods);
+        let trainer = trainer(&self.job, study);
+        let recorded = trial.status.as_ref().and_then(|status| status.run.as_ref()?.pod_uid.as_ref());
+        let replaced = self.pods.iter().map(|pod| &**pod).find(|pod| pod.uid().as_ref() == recorded);
         Seen {
             trial,
             study,
+            trainer,
             job: self.job.clone(),
-            pod: pods::newest(&self.pods),
+            pod,
+            replaced,
             reports: self.reports.clone(),
             log_tail: self.log_tail.clone(),
-            job_trouble: self.job_trouble.clone(),
+            trouble: self.trouble.clone(),
             checkpoint: self.checkpoint,
             completion: self.completion,
             now: self.now,
+        }
+    }
+}
+
+impl Scene {
+    /// Whether the Trial has not finished, and its Job neither.
+    fn is_open(&self, trial: &Trial) -> bool {
+        let finished = trial.status.as_ref().is_some_and(|status| status.phase.is_finished());
+        !finished && matches!(&self.job, JobSeen::Ours(job) if job_end(job).is_none())
+    }
+
+    /// Adds what is looked at only where a Trial ends.
+    async fn close(&mut self, study: &Study, valid: &ValidStudy, context: &Context) {
+        self.completion = context.completion_time(study, self.now);
+        let trainer = trainer(&self.job, valid);
+        if let Some(pod) = pods::newest(&self.pods).filter(|pod| pods::has_log(pod, trainer)) {
+            self.log_tail = log_tail(pod, trainer, context).await;
         }
     }
 }
@@ -137,7 +179,7 @@ async fn observe(trial: &Trial, study: &Study, valid: &ValidStudy, context: &Con
         pods: Vec::new(),
         reports: Reports::default(),
         log_tail: None,
-        job_trouble: None,
+        trouble: None,
         checkpoint: false,
         completion: now,
         now,
@@ -163,10 +205,17 @@ async fn observe(trial: &Trial, study: &Study, valid: &ValidStudy, context: &Con
         scene.pods = pods.items.into_iter().map(Arc::new).collect();
     }
     let stopping = trial.spec.desired_state == DesiredState::Stopped;
+    let is_older = |object: &ObjectMeta, seconds| {
+        object.creation_timestamp.as_ref().is_some_and(|at| now.duration_since(at.0).as_secs() >= seconds)
+    };
     if let Some(pod) = pods::newest(&scene.pods) {
-        (scene.reports, scene.log_tail) = read_pod(pod, valid, ended, ended || stopping, context).await;
-    } else if !ended && job.creation_timestamp().is_some_and(|t| now.duration_since(t.0).as_secs() >= 3) {
-        scene.job_trouble = job_trouble(job, context).await;
+        let trainer = trainer(&scene.job, valid);
+        (scene.reports, scene.log_tail) = read_pod(pod, valid, trainer, ended, ended || stopping, context).await;
+        if !ended && pods::is_starting(pod, trainer) && is_older(&pod.metadata, 60) {
+            scene.trouble = trouble(pod, Some(now), context).await;
+        }
+    } else if !ended && is_older(&job.metadata, 3) {
+        scene.trouble = trouble(&**job, None, context).await;
     }
     if ended {
         scene.completion = context.completion_time(study, now);
@@ -174,6 +223,15 @@ async fn observe(trial: &Trial, study: &Study, valid: &ValidStudy, context: &Con
     let pod_uid = pods::newest(&scene.pods).and_then(|pod| pod.uid());
     scene.checkpoint = pod_uid.is_some_and(|uid| context.followers.is_checkpoint_due(&uid));
     Ok(scene)
+}
+
+/// The trainer's container.
+fn trainer<'a>(job: &'a JobSeen, valid: &'a ValidStudy) -> &'a str {
+    let as_run = match job {
+        JobSeen::Ours(job) => build::trainer_of(job),
+        _ => None,
+    };
+    as_run.unwrap_or_else(|| valid.template.trainer_name())
 }
 
 fn job_seen(job: Option<Job>, trial: &Trial) -> JobSeen {
@@ -195,13 +253,13 @@ fn job_seen(job: Option<Job>, trial: &Trial) -> JobSeen {
 async fn read_pod(
     pod: &Pod,
     valid: &ValidStudy,
+    trainer: &str,
     ended: bool,
     with_tail: bool,
     context: &Context,
 ) -> (Reports, Option<String>) {
     let uid = pod.uid().unwrap_or_default();
-    let trainer = valid.template.trainer_name();
-    let followed = Followed::new(valid, pod);
+    let followed = Followed::new(valid, pod, trainer);
     let reports = if !pods::has_log(pod, followed.container()) {
         Reports::default()
     } else if ended {
@@ -231,13 +289,26 @@ async fn log_tail(pod: &Pod, container: &str, context: &Context) -> Option<Strin
     (!tail.is_empty() && !tail.starts_with("unable to retrieve container logs")).then_some(tail)
 }
 
-/// Why a Job has no pods: quota and admission refusals are told by its Events only.
-async fn job_trouble(job: &Job, context: &Context) -> Option<String> {
-    let api = context.api::<Event>(&job.namespace()?);
-    let params = ListParams::default().fields(&format!("involvedObject.uid={},type=Warning", job.uid()?));
-    let events = call(api.list(&params)).await.ok()?;
-    let last = events.items.into_iter().max_by_key(|event| event.metadata.creation_timestamp.clone())?;
-    Some(format!("{}: {}", last.reason.unwrap_or_default(), pods::refusal(&last.message.unwrap_or_default())))
+/// What the last warning about an object says: why a Job has no pods, such as a quota, or why a pod's containers
+/// are not created, such as a volume, is told by Events only. `recent` asks for one of the last minutes.
+async fn trouble<K: ResourceExt>(object: &K, recent: Option<Timestamp>, context: &Context) -> Option<Trouble> {
+    let api = context.api::<Event>(&object.namespace()?);
+    let params = ListParams::default().fields(&format!("involvedObject.uid={},type=Warning", object.uid()?));
+    let events = call(api.list(&params)).await.ok()?.items.into_iter();
+    let at = |event: &Event| {
+        let series = event.series.as_ref().and_then(|series| series.last_observed_time.as_ref()).map(|time| time.0);
+        let times = [event.last_timestamp.as_ref().map(|time| time.0), event.event_time.as_ref().map(|time| time.0)];
+        series.max(times[0]).max(times[1]).max(event.creation_timestamp().map(|time| time.0))
+    };
+    let is_recent = |event: &Event| {
+        recent.is_none_or(|now| at(event).is_some_and(|at| now.duration_since(at) < SignedDuration::from_mins(5)))
+    };
+    let last = events.filter(is_recent).max_by_key(at)?;
+    let (reason, message) = (last.reason.unwrap_or_default(), last.message.unwrap_or_default());
+    let message = format!("{reason}: {}", pods::without_ids(&pods::refusal(&message)));
+    let message = message.chars().take(1000).collect();
+    let is_word = reason.starts_with(|c: char| c.is_ascii_alphabetic()) && reason.len() <= 64;
+    Some(Trouble { reason: if is_word { reason } else { "Warning".to_owned() }, message })
 }
 
 /// A Job of the Trial that is not the recorded run is deleted on sight.

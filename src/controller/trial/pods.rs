@@ -1,7 +1,23 @@
 //! What a pod tells of its Trial.
+//!
+//! Whose doing the end of a pod is, in the order in which it is asked. What is not the trainer's is followed by
+//! another run, and costs the failure budget nothing.
+//!
+//! | the pod | whose doing |
+//! |---|---|
+//! | `Evicted`, having outgrown a limit of its own: its container's or pod's ephemeral storage, an `emptyDir`'s size | trainer |
+//! | `DeadlineExceeded`: the template's `activeDeadlineSeconds` | trainer |
+//! | a container was `OOMKilled` | trainer |
+//! | its trainer had ended before the pod was disrupted or deleted: by exit code | trainer |
+//! | `DisruptionTarget`: evicted (node pressure, API, taint), preempted, node shut down or gone, also where it exits with 0 | not the trainer |
+//! | deleted while its trainer ran, also where it exits with 0 | not the trainer |
+//! | `Evicted`, `Preempting`, `Terminated`, `Shutdown`, `NodeShutdown`, `NodeLost` without a `DisruptionTarget` | not the trainer |
+//! | failed before its trainer started, by word of the node: `OutOfcpu`, `UnexpectedAdmissionError`, `NodeAffinity`, … | not the trainer |
+//! | the node lost track of the trainer: `ContainerStatusUnknown` | not the trainer |
+//! | anything else: by exit code | trainer |
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod, PodCondition};
 use kube::ResourceExt;
 
 use crate::build::SIDECAR_CONTAINER;
@@ -17,6 +33,13 @@ pub enum PodState {
         /// For a person; it does not change without cause.
         message: String,
     },
+    /// The trainer does not run, and will not before somebody acts.
+    Trouble {
+        /// One word.
+        reason: &'static str,
+        /// For a person; it does not change with each attempt.
+        message: String,
+    },
     /// The trainer runs since then.
     Running(Timestamp),
     /// The pod has ended.
@@ -25,7 +48,7 @@ pub enum PodState {
 
 /// Reasons of a waiting container that a person must see. The two words for an image that cannot be
 /// pulled alternate, and are one here.
-const TROUBLES: [(&str, &str); 9] = [
+const TROUBLES: [(&str, &str); 14] = [
     ("ErrImagePull", "ImagePullBackOff"),
     ("ImagePullBackOff", "ImagePullBackOff"),
     ("InvalidImageName", "InvalidImageName"),
@@ -35,7 +58,25 @@ const TROUBLES: [(&str, &str); 9] = [
     ("RunContainerError", "RunContainerError"),
     ("CrashLoopBackOff", "CrashLoopBackOff"),
     ("RegistryUnavailable", "RegistryUnavailable"),
+    ("ImageInspectError", "ImageInspectError"),
+    ("SignatureValidationFailed", "SignatureValidationFailed"),
+    ("PreCreateHookError", "PreCreateHookError"),
+    ("PreStartHookError", "PreStartHookError"),
+    ("PostStartHookError", "PostStartHookError"),
 ];
+
+/// How the kubelet words the eviction of a pod that has outgrown a limit of its own.
+const OUTGROWN: [(&str, &str); 3] = [
+    ("Pod ephemeral local storage usage exceeds", "the total limit of containers"),
+    ("Container ", "exceeded its local ephemeral storage limit"),
+    ("Usage of EmptyDir volume ", "exceeds the limit"),
+];
+
+/// Reasons of a pod that its node, or the loss of its node, has ended. Most carry a `DisruptionTarget` as well.
+const ENDED_BY_NODE: [&str; 6] = ["Evicted", "Preempting", "Terminated", "Shutdown", "NodeShutdown", "NodeLost"];
+
+/// How far apart the clocks of a node and of the control plane may be.
+const SKEW: SignedDuration = SignedDuration::from_secs(5);
 
 /// Where the pod stands.
 pub fn state(pod: &Pod, trainer: &str) -> PodState {
@@ -61,7 +102,7 @@ pub fn state(pod: &Pod, trainer: &str) -> PodState {
         let waiting = container.state.as_ref().and_then(|state| state.waiting.as_ref());
         let reason = waiting.and_then(|waiting| waiting.reason.as_deref()).unwrap_or_default();
         if let Some((_, reason)) = TROUBLES.iter().find(|(seen, _)| *seen == reason) {
-            return PodState::Waiting { reason, message: trouble(reason, container) };
+            return PodState::Trouble { reason, message: trouble(reason, container) };
         }
     }
     match containers(pod).any(|c| c.name == trainer && terminated(c).is_some()) {
@@ -70,17 +111,26 @@ pub fn state(pod: &Pod, trainer: &str) -> PodState {
     }
 }
 
+/// Whether the pod has a node, and its trainer is about to start.
+pub fn is_starting(pod: &Pod, trainer: &str) -> bool {
+    matches!(state(pod, trainer), PodState::Waiting { reason: "Starting", .. })
+}
+
 /// Whether the pod's end is known, and with it how its containers ended.
 pub fn has_ended(pod: &Pod) -> bool {
     matches!(pod.status.as_ref().and_then(|status| status.phase.as_deref()), Some("Succeeded" | "Failed"))
 }
 
-/// Why the trainer failed: exit code, signal, out of memory, deadline.
+/// Why the trainer failed: exit code, signal, out of memory, a limit or deadline.
 pub fn failure(pod: &Pod, trainer: &str) -> Option<String> {
     let status = pod.status.as_ref()?;
+    let words = || status.message.as_deref().unwrap_or_default().trim();
     if status.reason.as_deref() == Some("Evicted") {
         // Says what was outgrown; the exit code only says that it was killed.
-        return Some(format!("pod Evicted: {}", status.message.as_deref().unwrap_or_default().trim()));
+        return Some(format!("pod Evicted: {}", words()));
+    }
+    if status.reason.as_deref() == Some("DeadlineExceeded") {
+        return Some(format!("pod DeadlineExceeded: {}", words()));
     }
     let ended = containers(pod)
         .filter(|container| container.name != SIDECAR_CONTAINER)
@@ -88,7 +138,13 @@ pub fn failure(pod: &Pod, trainer: &str) -> Option<String> {
     let failed = ended.filter(|(_, end)| end.exit_code != 0).max_by_key(|(container, _)| container.name == trainer);
     if let Some((container, end)) = failed {
         let what = match end.reason.as_deref() {
-            Some("OOMKilled") => "was killed for using more memory than its limit (OOMKilled)".to_owned(),
+            Some("OOMKilled") => {
+                format!("was killed for using more memory than its limit (OOMKilled, exit code {})", end.exit_code)
+            }
+            Some("StartError" | "ContainerCannotRun") => {
+                let why: String = end.message.iter().flat_map(|why| why.trim().chars().take(300)).collect();
+                format!("could not be started (exit code {}): {}", end.exit_code, without_ids(&why))
+            }
             _ if end.exit_code > 128 => {
                 format!("was killed by signal {} (exit code {})", end.exit_code - 128, end.exit_code)
             }
@@ -96,40 +152,87 @@ pub fn failure(pod: &Pod, trainer: &str) -> Option<String> {
         };
         return Some(format!("container {} {what}", container.name));
     }
-    let reason = status.reason.as_deref()?;
-    Some(format!("pod {reason}: {}", status.message.as_deref().unwrap_or_default()))
+    Some(format!("pod {}: {}", status.reason.as_deref()?, words()))
 }
 
-/// Why a pod's end is not the trainer's doing, if it is not: evicted, preempted, drained, or rejected by
-/// the node before the trainer started.
+/// Why a pod's end is not the trainer's doing, if it is not: the table of this module.
 pub fn disruption(pod: &Pod, trainer: &str) -> Option<String> {
     let status = pod.status.as_ref()?;
-    let target = status.conditions.iter().flatten().find(|c| c.type_ == "DisruptionTarget" && c.status == "True");
-    if let Some(target) = target {
+    let reason = status.reason.as_deref();
+    let ended = containers(pod).find(|container| container.name == trainer).and_then(terminated);
+    let theirs = containers(pod).filter(|container| container.name != SIDECAR_CONTAINER);
+    let out_of_memory = theirs.filter_map(terminated).any(|end| end.reason.as_deref() == Some("OOMKilled"));
+    if has_outgrown_a_limit(pod) || reason == Some("DeadlineExceeded") || out_of_memory {
+        return None;
+    }
+    // What comes after the trainer's end has not made it. Where clocks may differ, it has.
+    let finished = ended.and_then(|end| end.finished_at.as_ref());
+    let is_after_the_end = |at: Timestamp| finished.is_some_and(|finished| at.duration_since(finished.0) > SKEW);
+    if let Some(target) = disruption_target(pod)
+        && !target.last_transition_time.as_ref().is_some_and(|at| is_after_the_end(at.0))
+    {
         return Some(format!("its pod was disrupted ({})", target.reason.as_deref().unwrap_or("DisruptionTarget")));
     }
-    if is_deleted_while_running(pod, trainer) {
+    if deletion(pod).is_some_and(|at| !is_after_the_end(at)) {
         return Some("its pod was deleted".to_owned());
     }
-    let started = containers(pod).any(|c| {
-        c.name == trainer && (terminated(c).is_some() || c.state.as_ref().is_some_and(|s| s.running.is_some()))
-    });
-    let reason = status.reason.as_deref().filter(|_| status.phase.as_deref() == Some("Failed") && !started)?;
-    (reason != "DeadlineExceeded").then(|| format!("the node rejected its pod before the trainer started ({reason})"))
+    if status.phase.as_deref() != Some("Failed") {
+        return None;
+    }
+    if let Some(reason) = reason.filter(|reason| ENDED_BY_NODE.contains(reason)) {
+        return Some(format!("the node ended its pod ({reason})"));
+    }
+    let started = has_log(pod, trainer);
+    if let Some(reason) = reason.filter(|_| !started) {
+        return Some(format!("the node rejected its pod before the trainer started ({reason})"));
+    }
+    let lost = ended.is_some_and(|end| end.reason.as_deref() == Some("ContainerStatusUnknown"));
+    lost.then(|| "the node lost track of its pod (ContainerStatusUnknown)".to_owned())
 }
 
-/// Whether the pod was told to go before its trainer had ended: how that ended then is not its own doing.
-fn is_deleted_while_running(pod: &Pod, trainer: &str) -> bool {
-    let Some(at) = &pod.metadata.deletion_timestamp else {
+/// Whether a pod that was replaced within its run is none that the Job counts as failed: it is gone, since somebody
+/// deleted it, or our policy has the Job ignore it.
+pub fn is_uncounted(replaced: Option<&Pod>) -> bool {
+    replaced.is_none_or(|pod| disruption_target(pod).is_some() || pod.metadata.deletion_timestamp.is_some())
+}
+
+/// Says that a pod does not end, once it should have for a while: its node may be dead, and then nobody but a person
+/// can know. The text changes seldom.
+pub fn stuck(pod: &Pod, now: Timestamp) -> Option<String> {
+    const STEPS: [(i64, &str); 5] =
+        [(86_400, "a day"), (21_600, "6 hours"), (3_600, "an hour"), (1_800, "30 min"), (300, "5 min")];
+    let at = pod.metadata.deletion_timestamp.as_ref()?;
+    let late = now.duration_since(at.0).as_secs();
+    let (_, long) = STEPS.iter().find(|(seconds, _)| late >= *seconds)?;
+    let name = pod.name_any();
+    Some(match pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) {
+        Some(node) => format!(
+            "waiting: pod {name} has been terminating for more than {long} on node {node}, which may be dead: delete the pod with --force, or the node"
+        ),
+        None => format!(
+            "waiting: pod {name} has been terminating for more than {long}: see its finalizers, or delete it with --force"
+        ),
+    })
+}
+
+fn has_outgrown_a_limit(pod: &Pod) -> bool {
+    let Some(status) = pod.status.as_ref().filter(|status| status.reason.as_deref() == Some("Evicted")) else {
         return false;
     };
+    let words = status.message.as_deref().unwrap_or_default();
+    OUTGROWN.iter().any(|(start, rest)| words.starts_with(start) && words.contains(rest))
+}
+
+fn disruption_target(pod: &Pod) -> Option<&PodCondition> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    conditions.iter().find(|c| c.type_ == "DisruptionTarget" && c.status == "True")
+}
+
+/// When the pod was told to go.
+fn deletion(pod: &Pod) -> Option<Timestamp> {
     // The deletion's timestamp is when the grace period ends.
     let grace = SignedDuration::from_secs(pod.metadata.deletion_grace_period_seconds.unwrap_or(0));
-    let ended = containers(pod).find(|c| c.name == trainer).and_then(|c| terminated(c)?.finished_at.clone());
-    match (ended, at.0.checked_sub(grace)) {
-        (Some(ended), Ok(asked)) => ended.0 >= asked,
-        _ => true,
-    }
+    pod.metadata.deletion_timestamp.as_ref()?.0.checked_sub(grace).ok()
 }
 
 /// What the sidecar left in its termination message.
@@ -167,7 +270,7 @@ fn containers(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
     init.into_iter().chain(main).flatten()
 }
 
-fn terminated(container: &ContainerStatus) -> Option<&k8s_openapi::api::core::v1::ContainerStateTerminated> {
+fn terminated(container: &ContainerStatus) -> Option<&ContainerStateTerminated> {
     container.state.as_ref()?.terminated.as_ref()
 }
 
@@ -178,7 +281,7 @@ fn trouble(reason: &str, container: &ContainerStatus) -> String {
         .and_then(|state| state.waiting.as_ref())
         .and_then(|waiting| waiting.message.as_deref());
     match reason {
-        "ImagePullBackOff" | "RegistryUnavailable" => {
+        "ImagePullBackOff" | "RegistryUnavailable" | "SignatureValidationFailed" => {
             format!("container {}: image {} cannot be pulled ({reason})", container.name, container.image)
         }
         "InvalidImageName" => {
@@ -215,7 +318,7 @@ pub fn refusal(message: &str) -> String {
 }
 
 /// Without the container IDs that a runtime makes up anew at each attempt.
-fn without_ids(message: &str) -> String {
+pub fn without_ids(message: &str) -> String {
     let is_id = |word: &str| word.len() >= 32 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
     let words = message.split_inclusive(|c: char| !c.is_ascii_alphanumeric());
     words

@@ -34,9 +34,10 @@ struct Scene {
     trial: Trial,
     job: JobSeen,
     pod: Option<Pod>,
+    replaced: Option<Pod>,
     reports: Reports,
     log_tail: Option<String>,
-    job_trouble: Option<String>,
+    trouble: Option<Trouble>,
     checkpoint: bool,
     now: Timestamp,
 }
@@ -66,9 +67,10 @@ fn proposed() -> Scene {
         trial,
         job: JobSeen::Absent,
         pod: None,
+        replaced: None,
         reports: Reports::default(),
         log_tail: None,
-        job_trouble: None,
+        trouble: None,
         checkpoint: false,
         now: time(NOW),
     }
@@ -125,6 +127,10 @@ fn pod(uid: &str, phase: &str, trainer: Value) -> Value {
 
 fn container(name: &str, state: Value) -> Value {
     json!({"name": name, "image": "trainer:1", "imageID": "", "ready": false, "restartCount": 0, "state": state})
+}
+
+fn trouble(reason: &str, message: &str) -> Trouble {
+    Trouble { reason: reason.to_owned(), message: format!("{reason}: {message}") }
 }
 
 fn running_state() -> Value {
@@ -240,11 +246,13 @@ impl Scene {
         decide(&Seen {
             trial: &self.trial,
             study: &self.study,
+            trainer: "trainer",
             job: self.job.clone(),
             pod: self.pod.as_ref(),
             reports: self.reports.clone(),
             log_tail: self.log_tail.clone(),
-            job_trouble: self.job_trouble.clone(),
+            replaced: self.replaced.as_ref(),
+            trouble: self.trouble.clone(),
             checkpoint: self.checkpoint,
             completion: self.now,
             now: self.now,
@@ -414,7 +422,7 @@ mod the_run_and_its_job {
         assert_finished(&decision, Phase::Failed, "Lost");
         assert_eq!(
             message(&decision),
-            "Lost: its Job was deleted; 10 earlier runs had ended without the trainer's fault as well"
+            "Lost: its Job was deleted; 10 earlier runs or pods had ended without the trainer's fault as well"
         );
         assert_eq!(decision.status.disruptions, 11);
     }
@@ -461,6 +469,323 @@ mod stopping {
             assert_finished(&scene.stopped(Value::Null).decide(), Phase::Stopped, "Stopped");
         }
         assert_eq!(proposed().stopped(Value::Null).decide().status.run, None);
+    }
+}
+
+mod a_result_that_was_there_before_the_stop {
+    use super::*;
+
+    fn stopped_at(scene: Scene, at: &str) -> Scene {
+        scene.stopped(json!({"reason": "Pruned", "message": "too low", "step": 1, "at": at}))
+    }
+
+    const AFTER_ITS_END: &str = "2026-03-01T12:00:25Z";
+    const BEFORE_ITS_END: &str = "2026-03-01T12:00:15Z";
+
+    #[test]
+    fn counts_where_it_is_known() {
+        let scene = complete().reported(&[(1, 0.5)]).all_read();
+        assert_finished(&stopped_at(scene.clone(), AFTER_ITS_END).decide(), Phase::Succeeded, "Succeeded");
+        // A user's stop does not say when, and was not carried out, or the Job would be going.
+        assert_finished(&scene.stopped(Value::Null).decide(), Phase::Succeeded, "Succeeded");
+    }
+
+    #[test]
+    fn is_waited_for_while_it_is_being_read() {
+        let decision = stopped_at(complete(), AFTER_ITS_END).decide();
+        assert_eq!((decision.status.phase, decision.action), (Phase::Running, Action::None));
+    }
+
+    #[test]
+    fn does_not_count_where_nobody_knows_it_or_it_is_none() {
+        let unknown = complete().reported(&[(1, 0.5)]).log_is_lost();
+        let missing = complete().all_read();
+        let evicted = with_condition(pod("pod-1", "Succeeded", exit(0)), "DisruptionTarget", "EvictionByEvictionAPI");
+        let truncated = complete().pod(evicted).reported(&[(1, 0.5)]).all_read();
+        let error = failed(exit(1)).reported(&[(1, 0.5)]);
+        for scene in [unknown, missing, truncated, error] {
+            assert_eq!(stopped_at(scene, AFTER_ITS_END).decide().action, delete_of("job-1"));
+        }
+    }
+
+    #[test]
+    fn does_not_count_where_it_came_after_the_stop() {
+        let scene = stopped_at(complete().reported(&[(1, 0.5)]).all_read(), BEFORE_ITS_END);
+        assert_eq!(scene.decide().action, delete_of("job-1"));
+        assert_finished(&scene.absent().decide(), Phase::Pruned, "Pruned");
+    }
+}
+
+mod the_report_timeout {
+    use super::*;
+
+    /// The trainer runs since 12:00:05, and may be silent for ten minutes.
+    fn limited() -> Scene {
+        let mut scene = running();
+        scene.study.report_timeout = Some(SignedDuration::from_mins(10));
+        scene.heard("2026-03-01T12:00:30Z")
+    }
+
+    impl Scene {
+        fn heard(mut self, at: &str) -> Scene {
+            self.reports.heard = Some(time(at));
+            self.at(at)
+        }
+
+        fn last_report(mut self, at: &str) -> Scene {
+            self.reports.last = Some(time(at));
+            self
+        }
+    }
+
+    #[track_caller]
+    fn assert_hung(scene: &Scene, after: &str) {
+        let decision = scene.decide();
+        assert_finished(&decision, Phase::Failed, "ReportTimeout");
+        assert_eq!(
+            message(&decision),
+            format!("ReportTimeout: stopped as hung: nothing was reported for 10m (spec.reportTimeout) {after}")
+        );
+    }
+
+    #[track_caller]
+    fn assert_runs(scene: &Scene) {
+        assert_eq!(scene.decide().status.phase, Phase::Running);
+    }
+
+    #[test]
+    fn counts_from_the_trainer_s_start_then_from_its_last_report() {
+        assert_runs(&limited().heard("2026-03-01T12:10:04Z"));
+        assert_hung(&limited().heard("2026-03-01T12:10:05Z"), "since its trainer started");
+        let reporting = limited().reported(&[(1, 0.5), (7, 0.6)]).last_report("2026-03-01T12:04:00Z");
+        assert_runs(&reporting.clone().heard("2026-03-01T12:13:59Z"));
+        assert_hung(&reporting.heard("2026-03-01T12:14:00Z"), "after step 7");
+    }
+
+    #[test]
+    fn is_not_judged_while_the_log_is_not_heard_of() {
+        // The node, or the connection, may be gone: that tells nothing of the trainer.
+        assert_runs(&limited().at("2026-03-01T15:00:00Z"));
+        let mut unheard = limited().at("2026-03-01T15:00:00Z");
+        unheard.reports.heard = None;
+        assert_runs(&unheard);
+    }
+
+    #[test]
+    fn is_none_where_the_study_has_none_or_the_trainer_has_ended_or_its_pod_goes() {
+        let late = limited().heard("2026-03-01T13:00:00Z");
+        let mut unlimited = late.clone();
+        unlimited.study.report_timeout = None;
+        assert_runs(&unlimited);
+        assert_runs(&late.clone().all_read());
+        let mut going = pod("pod-1", "Running", running_state());
+        going["metadata"]["deletionTimestamp"] = json!("2026-03-01T13:00:00Z");
+        assert_runs(&late.pod(going));
+    }
+
+    #[test]
+    fn of_a_queued_job_is_none() {
+        let late = limited().heard("2026-03-01T13:00:00Z");
+        let queued = late.edit_job(|job| job.spec.as_mut().unwrap().suspend = Some(true));
+        assert_eq!(queued.decide().status.phase, Phase::Pending);
+    }
+
+    #[test]
+    fn records_the_evidence_and_then_deletes_the_job() {
+        let scene = limited().reported(&[(7, 0.6)]).log("epoch 7\n").heard("2026-03-01T13:00:00Z");
+        let decision = scene.decide();
+        assert_eq!(decision.action, Action::None);
+        assert_eq!(decision.status.observations[0].steps, [7]);
+        assert_eq!(decision.status.log_tail.as_deref(), Some("epoch 7\n"));
+        let recorded = scene.with_status(decision.status);
+        assert_eq!(recorded.decide().action, delete_of("job-1"));
+    }
+
+    #[test]
+    fn is_looked_for_in_time() {
+        let look = |at: &str| limited().at(at).decide().look_again.unwrap();
+        assert_eq!(look("2026-03-01T12:00:30Z"), LOOK_LATER);
+        assert_eq!(look("2026-03-01T12:09:45Z"), Duration::from_secs(20));
+    }
+}
+
+mod what_cannot_start {
+    use super::*;
+
+    const LATE: &str = "2026-03-01T12:30:30Z";
+
+    /// It has been seen in trouble since 12:00:30.
+    fn stalled(scene: Scene) -> Scene {
+        let status = scene.decide().status;
+        assert!(status.conditions.iter().any(|condition| condition.type_ == "Stalled"), "{status:?}");
+        scene.with_status(status)
+    }
+
+    fn without_image() -> Scene {
+        stalled(with_job().pod(starting(waiting("ErrImagePull", "x"))))
+    }
+
+    fn without_pod() -> Scene {
+        let mut scene = with_job();
+        scene.trouble = Some(trouble("FailedCreate", "exceeded quota: q"));
+        stalled(scene)
+    }
+
+    fn without_job() -> Scene {
+        let scene = recorded();
+        let status = refused(&scene.trial.status.clone().unwrap(), "exceeded quota (403)", Some(1), scene.now);
+        stalled(scene.with_status(status))
+    }
+
+    fn without_volume() -> Scene {
+        let mut scene = with_job().pod(starting(waiting("ContainerCreating", "")));
+        scene.trouble = Some(trouble("FailedMount", "secret \"s\" not found"));
+        stalled(scene)
+    }
+
+    #[test]
+    fn has_failed_after_half_an_hour_with_the_last_word_on_it() {
+        let table = [
+            (without_image(), "container trainer: image trainer:1 cannot be pulled (ImagePullBackOff)"),
+            (without_pod(), "FailedCreate: exceeded quota: q"),
+            (without_job(), "JobRefused: exceeded quota (403)"),
+            (without_volume(), "FailedMount: secret \"s\" not found"),
+        ];
+        for (scene, words) in table {
+            assert_eq!(scene.clone().at("2026-03-01T12:30:28Z").decide().status.phase, Phase::Pending);
+            let decision = scene.clone().at(LATE).decide();
+            assert_finished(&decision, Phase::Failed, "StartFailed");
+            assert_eq!(message(&decision), format!("StartFailed: could not start for 30m: {words}"));
+            assert_eq!(decision.status.disruptions, 0);
+        }
+    }
+
+    #[test]
+    fn has_its_job_deleted_once_that_is_recorded() {
+        let scene = without_image().at(LATE);
+        let status = scene.decide().status;
+        assert_eq!(scene.with_status(status).decide().action, delete_of("job-1"));
+    }
+
+    #[test]
+    fn has_its_time_again_once_something_has_started_or_is_waited_for() {
+        let mut scheduling = starting(json!({}));
+        scheduling["status"] = json!({"phase": "Pending", "conditions": [
+            {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no node"},
+        ]});
+        for pod in [pod("pod-1", "Running", running_state()), scheduling] {
+            let status = without_image().pod(pod).at("2026-03-01T12:20:00Z").decide().status;
+            let again = without_image().with_status(status).at("2026-03-01T12:40:00Z").decide();
+            assert_eq!(again.status.phase, Phase::Pending);
+        }
+    }
+
+    #[test]
+    fn is_not_what_waits_for_gpus_or_in_a_queue() {
+        let mut pod = starting(json!({}));
+        pod["status"] = json!({"phase": "Pending", "conditions": [
+            {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no node"},
+        ]});
+        let queued = with_job().edit_job(|job| job.spec.as_mut().unwrap().suspend = Some(true));
+        for scene in [with_job().pod(pod), queued] {
+            let status = scene.decide().status;
+            let decision = scene.with_status(status).at("2026-03-08T12:00:00Z").decide();
+            assert_eq!((decision.status.phase, decision.action), (Phase::Pending, Action::None));
+        }
+    }
+
+    #[test]
+    fn keeps_its_time_when_the_words_change() {
+        let other = without_image().pod(starting(waiting("CreateContainerConfigError", "secret \"s\" not found")));
+        let status = other.at("2026-03-01T12:20:00Z").decide().status;
+        let decision = without_image().with_status(status).at(LATE).decide();
+        assert_finished(&decision, Phase::Failed, "StartFailed");
+    }
+
+    #[test]
+    fn is_stopped_all_the_same() {
+        assert_eq!(without_image().stopped(Value::Null).decide().action, delete_of("job-1"));
+        assert_finished(&without_job().at(LATE).stopped(Value::Null).decide(), Phase::Stopped, "Stopped");
+    }
+}
+
+mod pods_that_are_replaced {
+    use super::*;
+
+    fn replaced_by(scene: Scene, earlier: Option<Value>, uid: &str) -> Scene {
+        let mut scene = scene.pod(pod(uid, "Running", running_state()));
+        scene.replaced = earlier.map(read);
+        scene.reports = Reports::default();
+        scene
+    }
+
+    #[test]
+    fn count_as_disruptions_unless_the_job_counts_them_as_failures() {
+        let evicted = with_condition(pod("pod-1", "Failed", exit(143)), "DisruptionTarget", "EvictionByEvictionAPI");
+        let crashed = pod("pod-1", "Failed", exit(1));
+        for (earlier, disruptions) in [(None, 1), (Some(evicted), 1), (Some(crashed), 0)] {
+            let decision = replaced_by(running(), earlier, "pod-2").decide();
+            assert_eq!((decision.status.disruptions, decision.status.phase), (disruptions, Phase::Running));
+            assert_eq!(run(&decision), (1, "digits-0003"));
+        }
+    }
+
+    #[test]
+    fn do_not_count_where_a_queue_took_its_job_back() {
+        let queued = running().no_pod().edit_job(|job| job.spec.as_mut().unwrap().suspend = Some(true));
+        let status = queued.decide().status;
+        let resumed = replaced_by(running().with_status(status), None, "pod-2");
+        assert_eq!(resumed.decide().status.disruptions, 0);
+    }
+
+    #[test]
+    fn too_often_make_the_trial_fail_together_with_earlier_runs() {
+        let mut scene = running();
+        scene.trial.status.as_mut().unwrap().disruptions = 8;
+        for (uid, disruptions) in [("pod-2", 9), ("pod-3", 10)] {
+            let decision = replaced_by(scene.clone(), None, uid).decide();
+            assert_eq!((decision.status.phase, decision.status.disruptions), (Phase::Running, disruptions));
+            scene = scene.with_status(decision.status);
+        }
+        let decision = replaced_by(scene.clone(), None, "pod-4").decide();
+        assert_finished(&decision, Phase::Failed, "Disrupted");
+        assert_eq!(
+            message(&decision),
+            "Disrupted: its pod was replaced once more; 10 earlier runs or pods had ended without the trainer's fault as well"
+        );
+        assert_eq!(scene.with_status(decision.status).decide().action, delete_of("job-1"));
+    }
+}
+
+mod a_pod_that_does_not_go {
+    use super::*;
+
+    fn going() -> Value {
+        let mut pod = pod("pod-1", "Running", running_state());
+        pod["metadata"]["deletionTimestamp"] = json!(NOW);
+        pod["metadata"]["deletionGracePeriodSeconds"] = json!(5);
+        pod["spec"] = json!({"nodeName": "node-7", "containers": []});
+        pod
+    }
+
+    #[test]
+    fn is_told_with_its_node_and_what_to_do_in_words_that_change_seldom() {
+        let deleted = |scene: Scene| scene.edit_job(|job| job.metadata.deletion_timestamp = Some(read(json!(NOW))));
+        let stuck = |long: &str| {
+            format!(
+                "waiting: pod pod-1 has been terminating for more than {long} on node node-7, which may be dead: delete the pod with --force, or the node"
+            )
+        };
+        for (at, long) in
+            [("12:05:30", "5 min"), ("12:29:00", "5 min"), ("12:31:00", "30 min"), ("13:31:00", "an hour")]
+        {
+            let scene = running().pod(going()).at(&format!("2026-03-01T{at}Z"));
+            assert_eq!(message(&scene.decide()), stuck(long));
+            let decision = deleted(scene.pruned()).decide();
+            assert_eq!((message(&decision), decision.status.phase), (stuck(long).as_str(), Phase::Running));
+        }
+        let decision = deleted(running().pod(going())).at("2026-03-01T12:05:20Z").decide();
+        assert_eq!(message(&decision), "stopping: its pods are being terminated");
     }
 }
 
@@ -603,7 +928,10 @@ mod failures {
         assert_fails(failed(exit(3)), "container trainer exit code 3");
         assert_fails(failed(exit(139)), "container trainer was killed by signal 11 (exit code 139)");
         let oom = json!({"terminated": {"exitCode": 137, "reason": "OOMKilled"}});
-        assert_fails(failed(oom), "container trainer was killed for using more memory than its limit (OOMKilled)");
+        assert_fails(
+            failed(oom),
+            "container trainer was killed for using more memory than its limit (OOMKilled, exit code 137)",
+        );
         let log = "epoch 1\nKeyError: 'lr'\n\n";
         assert_fails(failed(exit(1)).log(log), "container trainer exit code 1: KeyError: 'lr'");
     }
@@ -679,6 +1007,142 @@ mod failures {
         assert_run_2_follows(&scene.decide(), "the node rejected its pod before the trainer started (OutOfcpu)");
     }
 
+    /// A pod as its status and metadata say.
+    fn ended_pod(reason: Option<&str>, words: &str, trainer: Value, target: Option<&str>) -> Value {
+        let mut pod = pod("pod-1", "Failed", trainer);
+        pod["status"]["message"] = json!(words);
+        if let Some(reason) = reason {
+            pod["status"]["reason"] = json!(reason);
+        }
+        match target {
+            Some(target) => with_condition(pod, "DisruptionTarget", target),
+            None => pod,
+        }
+    }
+
+    #[test]
+    fn the_trainer_s_failures_are_told_from_those_of_others() {
+        let (killed, lost) =
+            (exit(137), || json!({"terminated": {"exitCode": 137, "reason": "ContainerStatusUnknown"}}));
+        let oom = || json!({"terminated": {"exitCode": 137, "reason": "OOMKilled"}});
+        let never = || json!({});
+        let (kubelet, low) = (Some("TerminationByKubelet"), "The node was low on resource: memory. ");
+        // reason, message and trainer of the pod, its DisruptionTarget; who made it end.
+        let table = [
+            (None, "", exit(1), None, "trainer"),
+            (None, "", exit(137), None, "trainer"),
+            (None, "", oom(), None, "trainer"),
+            (None, "", oom(), Some("EvictionByEvictionAPI"), "trainer"),
+            (Some("DeadlineExceeded"), "Pod was active too long", killed.clone(), None, "trainer"),
+            (Some("DeadlineExceeded"), "Pod was active too long", never(), None, "trainer"),
+            (
+                Some("Evicted"),
+                "Pod ephemeral local storage usage exceeds the total limit of containers 1Gi. ",
+                lost(),
+                None,
+                "trainer",
+            ),
+            (
+                Some("Evicted"),
+                "Container trainer exceeded its local ephemeral storage limit \"1Gi\". ",
+                lost(),
+                kubelet,
+                "trainer",
+            ),
+            (
+                Some("Evicted"),
+                "Usage of EmptyDir volume \"tmp\" exceeds the limit \"1Gi\". ",
+                killed,
+                kubelet,
+                "trainer",
+            ),
+            (Some("Evicted"), low, lost(), kubelet, "its pod was disrupted (TerminationByKubelet)"),
+            (Some("Evicted"), low, exit(1), None, "the node ended its pod (Evicted)"),
+            (None, "", exit(1), Some("EvictionByEvictionAPI"), "its pod was disrupted (EvictionByEvictionAPI)"),
+            (None, "", exit(0), Some("EvictionByEvictionAPI"), "its pod was disrupted (EvictionByEvictionAPI)"),
+            (None, "", exit(143), Some("PreemptionByScheduler"), "its pod was disrupted (PreemptionByScheduler)"),
+            (None, "", exit(143), Some("DeletionByTaintManager"), "its pod was disrupted (DeletionByTaintManager)"),
+            (None, "", running_state(), Some("DeletionByPodGC"), "its pod was disrupted (DeletionByPodGC)"),
+            (
+                Some("Preempting"),
+                "Preempted in order to admit critical pod",
+                exit(143),
+                kubelet,
+                "its pod was disrupted (TerminationByKubelet)",
+            ),
+            (
+                Some("Terminated"),
+                "Pod was terminated in response to imminent node shutdown.",
+                exit(143),
+                None,
+                "the node ended its pod (Terminated)",
+            ),
+            (Some("Shutdown"), "Node is shutting down", exit(143), None, "the node ended its pod (Shutdown)"),
+            (Some("NodeLost"), "Node is gone", running_state(), None, "the node ended its pod (NodeLost)"),
+            (
+                Some("NodeShutdown"),
+                "Pod was rejected as the node is shutting down.",
+                never(),
+                None,
+                "the node ended its pod (NodeShutdown)",
+            ),
+            (
+                Some("OutOfcpu"),
+                "no cpu",
+                never(),
+                None,
+                "the node rejected its pod before the trainer started (OutOfcpu)",
+            ),
+            (
+                Some("UnexpectedAdmissionError"),
+                "no GPU",
+                never(),
+                None,
+                "the node rejected its pod before the trainer started (UnexpectedAdmissionError)",
+            ),
+            (
+                Some("NodeAffinity"),
+                "labels",
+                never(),
+                None,
+                "the node rejected its pod before the trainer started (NodeAffinity)",
+            ),
+            (None, "", lost(), None, "the node lost track of its pod (ContainerStatusUnknown)"),
+        ];
+        for (reason, words, trainer, target, whose) in table {
+            let decision = failed(exit(1)).pod(ended_pod(reason, words, trainer, target)).decide();
+            match whose {
+                "trainer" => assert_finished(&decision, Phase::Failed, "TrainerFailed"),
+                why => assert_run_2_follows(&decision, why),
+            }
+        }
+    }
+
+    #[test]
+    fn a_disruption_after_the_trainer_s_end_has_not_made_it() {
+        // Clocks may be five seconds apart: within them the disruption is taken to come first.
+        for (at, counts) in
+            [("2026-03-01T12:00:20Z", false), ("2026-03-01T12:00:24Z", false), ("2026-03-01T12:00:30Z", true)]
+        {
+            let trainer = json!({"terminated": {"exitCode": 0, "finishedAt": "2026-03-01T12:00:19Z"}});
+            let mut pod =
+                with_condition(pod("pod-1", "Succeeded", trainer), "DisruptionTarget", "DeletionByTaintManager");
+            pod["status"]["conditions"][0]["lastTransitionTime"] = json!(at);
+            let decision = complete().pod(pod).reported(&[(1, 0.4)]).all_read().decide();
+            match counts {
+                true => assert_finished(&decision, Phase::Succeeded, "Succeeded"),
+                false => assert_run_2_follows(&decision, "its pod was disrupted (DeletionByTaintManager)"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_trainer_that_cannot_be_started_says_why() {
+        let end =
+            json!({"terminated": {"exitCode": 128, "reason": "StartError", "message": "exec: \"trian\": not found\n"}});
+        assert_fails(failed(end), "container trainer could not be started (exit code 128): exec: \"trian\": not found");
+    }
+
     #[test]
     fn a_success_while_being_disrupted_does_not_count() {
         let pod = with_condition(pod("pod-1", "Succeeded", exit(0)), "DisruptionTarget", "EvictionByEvictionAPI");
@@ -698,22 +1162,30 @@ mod waiting_and_running {
         assert_eq!(conditions(&decision), [("Running", false, reason)]);
     }
 
+    #[track_caller]
+    fn assert_stalls(scene: Scene, reason: &str, words: &str) {
+        let decision = scene.decide();
+        assert_eq!((decision.status.phase, &decision.action), (Phase::Pending, &Action::None));
+        assert_eq!(message(&decision), words);
+        assert_eq!(conditions(&decision), [("Running", false, reason), ("Stalled", true, reason)]);
+    }
+
     #[test]
     fn the_trouble_of_a_pod_is_told() {
         let scene = |trainer| with_job().pod(starting(trainer));
         for reason in ["ErrImagePull", "ImagePullBackOff"] {
-            assert_waits(
+            assert_stalls(
                 scene(waiting(reason, "rpc error: attempt 7")),
                 "ImagePullBackOff",
                 "container trainer: image trainer:1 cannot be pulled (ImagePullBackOff)",
             );
         }
-        assert_waits(
+        assert_stalls(
             scene(waiting("CreateContainerConfigError", "secret \"s\" not found")),
             "CreateContainerConfigError",
             "container trainer: CreateContainerConfigError: secret \"s\" not found",
         );
-        assert_waits(
+        assert_stalls(
             scene(waiting("InvalidImageName", "x")),
             "InvalidImageName",
             "container trainer: \"trainer:1\" is not the name of an image (InvalidImageName)",
@@ -728,7 +1200,7 @@ mod waiting_and_running {
             with_job().pod(starting(waiting("CreateContainerError", &message)))
         };
         for id in ["0123456789abcdef", "fedcba9876543210"] {
-            assert_waits(
+            assert_stalls(
                 attempt(&id.repeat(4)),
                 "CreateContainerError",
                 "container trainer: CreateContainerError: failed to generate container \"…\" spec: no command specified",
@@ -761,8 +1233,8 @@ mod waiting_and_running {
     fn why_a_job_has_no_pod_is_told() {
         let mut scene = with_job();
         assert_waits(scene.clone(), "NoPod", "its Job has no pod yet");
-        scene.job_trouble = Some("FailedCreate: exceeded quota".to_owned());
-        assert_waits(scene, "NoPod", "FailedCreate: exceeded quota");
+        scene.trouble = Some(trouble("FailedCreate", "exceeded quota"));
+        assert_stalls(scene, "FailedCreate", "FailedCreate: exceeded quota");
     }
 
     #[test]
