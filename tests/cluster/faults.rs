@@ -96,7 +96,7 @@ fn a_study_keeps_its_promises_under_a_faulty_connection_and_with_the_operator_ki
     });
     let seen = observer.seen();
     println!(
-        "seed {seed}: {count} trials, {kills} kills, {} faults, {} Jobs, at most {} unfinished, {} strays",
+        "figure: a faulty connection, operator killed every 2 to 6 s, seed {seed}: {count} Trials, {kills} kills, {} faults, {} Jobs, at most {} unfinished, {} strays",
         proxy.faults(),
         seen.jobs.len(),
         seen.most["faulty"],
@@ -135,7 +135,7 @@ fn two_operators_at_once_make_at_most_one_stray_for_each_trial() {
     let seen = observer.seen();
     let trials = typed_trials(&namespace, "two").len();
     println!(
-        "two operators: {trials} Trials, at most {} unfinished Jobs of 4, {} strays",
+        "figure: two operators at once: {trials} Trials of 16, at most {} unfinished Jobs of 4, {} strays",
         seen.most["two"], seen.strays
     );
     expect_promises_kept(&namespace, "two", &seen);
@@ -179,6 +179,10 @@ fn a_standby_takes_over_and_a_clean_end_leaves_no_lease() {
     let seen = observer.seen();
     expect_promises_kept(&namespace, "lease", &seen);
     assert!(seen.most["lease"] <= 3, "{}", seen.most["lease"]);
+    println!(
+        "figure: the leader stood still, the standby took over, and left no Lease: 12 Trials, at most {} unfinished Jobs of 3",
+        seen.most["lease"]
+    );
 }
 
 #[test]
@@ -239,6 +243,11 @@ fn every_edit_of_a_study_under_way_is_followed() {
         assert!(seen.most[name] <= 2, "{name}: {}", seen.most[name]);
     }
     assert!(seen.most["wider"] <= 4, "{}", seen.most["wider"]);
+    println!(
+        "figure: edits of 7 studies under way: {} Jobs, the most unfinished ones {:?}",
+        seen.jobs.len(),
+        seen.most
+    );
     for name in ["suspended", "wider", "narrower", "more", "fewer", "target"] {
         expect_promises_kept(&namespace, name, &seen);
     }
@@ -294,4 +303,9 @@ fn a_study_goes_on_after_each_component_has_stood_still_or_was_killed() {
     expect_promises_kept(&namespace, "components", &seen);
     assert_eq!(typed_trials(&namespace, "components").len(), 24);
     assert!(seen.most["components"] <= 3, "{}", seen.most["components"]);
+    println!(
+        "figure: API server, controller manager and operator stood still or were killed: 24 Trials, {} Jobs, at most {} unfinished of 3",
+        seen.jobs.len(),
+        seen.most["components"]
+    );
 }

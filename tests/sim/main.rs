@@ -1,7 +1,7 @@
 //! The promises of DESIGN §6 under the faults that clusters have: a simulated API server, cluster and time.
 //!
-//! A failure prints its seed and what happened; `SWEEP_SIM_SEED=<seed> cargo test --test sim replay -- --nocapture`
-//! runs that interleaving again.
+//! A failure prints its seed and what happened. That interleaving again, and no other:
+//! `SWEEP_SIM_SEED=<seed> SWEEP_SIM_COUNT=1 cargo test --test sim no_interleaving`. More of them: `make soak`.
 
 // Helpers of tests may unwrap.
 #![allow(clippy::unwrap_used)]
@@ -12,6 +12,7 @@ mod faults;
 mod promises;
 mod run;
 mod store;
+mod table;
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -74,27 +75,45 @@ fn from_environment(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-#[test]
-fn no_interleaving_of_faults_breaks_a_promise() {
+/// Interleavings drawn from seeds: 2,000 of them, or as the environment says.
+fn drawn() -> Vec<(Scenario, Report)> {
     let first = from_environment("SWEEP_SIM_SEED").unwrap_or(0);
     let count = from_environment("SWEEP_SIM_COUNT").unwrap_or(2_000);
-    let reports = run_all((first..first + count).map(Scenario::drawn).collect());
-    expect_promises_kept(&reports);
+    run_all((first..first + count).map(Scenario::drawn).collect())
 }
 
 #[test]
-fn an_operator_that_is_killed_after_any_call_breaks_no_promise() {
+fn no_interleaving_of_faults_breaks_a_promise() {
+    let reports = drawn();
+    expect_promises_kept(&reports);
+    if let Some(path) = std::env::var_os("SWEEP_SIM_TABLE") {
+        std::fs::write(path, table::markdown(&reports)).unwrap();
+    }
+}
+
+/// The operator is killed after every n-th call, for every n that a study takes.
+fn killed() -> Vec<(Scenario, Report)> {
     let scenario = |n| {
         let weather = Weather { disrupted: 20, lost: 0, failing: 10, steps: 6 };
         Scenario { hyperband: true, weather, parallelism: 3, kill_after: n, ..Scenario::calm(n.unwrap_or(0)) }
     };
     let calls = run(&scenario(None)).calls;
     assert!(calls > 50, "{calls}");
-    expect_promises_kept(&run_all((1..=calls).map(|n| scenario(Some(n))).collect()));
+    run_all((1..=calls).map(|n| scenario(Some(n))).collect())
 }
 
 #[test]
-fn no_edit_of_a_study_at_any_time_breaks_a_promise() {
+fn an_operator_that_is_killed_after_any_call_breaks_no_promise() {
+    let reports = killed();
+    expect_promises_kept(&reports);
+    println!(
+        "figure: `an_operator_that_is_killed_after_any_call_breaks_no_promise`: {} studies, each with every operator killed after its n-th call, for n from 1 to {0}",
+        reports.len()
+    );
+}
+
+/// Every edit of a Study at eight moments of it.
+fn edited() -> Vec<(Scenario, Report)> {
     let edits: [&[(u64, Edit)]; 8] = [
         &[(0, Edit::Suspend), (60, Edit::Resume)],
         &[(0, Edit::Suspend), (2, Edit::Resume)],
@@ -108,19 +127,26 @@ fn no_edit_of_a_study_at_any_time_breaks_a_promise() {
     let mut scenarios = Vec::new();
     for edits in edits {
         for start in [0, 1, 3, 7, 15, 30, 50, 80] {
-            let at = |(after, edit): &(u64, Edit)| (Duration::from_millis(start * 1000 + after * 1000 + 137), *edit);
+            let at = |(after, edit): &(u64, Edit)| (Duration::from_millis((start + after) * 1000 + 137), *edit);
             let seed = scenarios.len() as u64;
-            scenarios.push(Scenario {
-                edits: edits.iter().map(at).collect(),
-                hyperband: seed % 2 == 0,
-                ..Scenario::calm(seed)
-            });
+            let edits = edits.iter().map(at).collect();
+            scenarios.push(Scenario { edits, hyperband: seed.is_multiple_of(2), ..Scenario::calm(seed) });
         }
     }
-    expect_promises_kept(&run_all(scenarios));
+    run_all(scenarios)
 }
 
-/// The net holds: with a protection taken out, a broken promise is seen.
+#[test]
+fn no_edit_of_a_study_at_any_time_breaks_a_promise() {
+    let reports = edited();
+    expect_promises_kept(&reports);
+    println!(
+        "figure: `no_edit_of_a_study_at_any_time_breaks_a_promise`: 8 edits at 8 moments, {} studies",
+        reports.len()
+    );
+}
+
+/// The net holds: with a protection taken out on the way to the API server, a broken promise is seen.
 #[test]
 fn a_protection_that_is_taken_out_is_missed() {
     for removed in [Removed::UidPrecondition, Removed::ConflictCheck, Removed::LiveList, Removed::RecordFirst] {
@@ -130,7 +156,9 @@ fn a_protection_that_is_taken_out_is_missed() {
             Some((scenario.seed, report.violations.first()?.clone()))
         });
         let (seed, violation) = found.unwrap_or_else(|| panic!("nobody misses {removed:?}"));
-        println!("without {removed:?}, seed {seed}: {violation}");
+        println!(
+            "figure: `a_protection_that_is_taken_out_is_missed`: without {removed:?}, seed {seed} breaks {violation}"
+        );
     }
 }
 
@@ -151,7 +179,7 @@ fn a_trial_of_a_hundred_reports_costs_at_most_eight_writes() {
     let weather = Weather { steps: 100, ..Weather::default() };
     let report = run(&Scenario { weather, trials: 10, window: Duration::from_secs(3600), ..Scenario::calm(1) });
     assert!(report.violations.is_empty(), "{}", report.violations.join("; "));
-    println!("writes of 10 trials: {:?}", report.writes);
+    println!("figure: `a_trial_of_a_hundred_reports_costs_at_most_eight_writes`: 10 trials cost {:?}", report.writes);
     let of_trials: u64 = report.writes.iter().filter(|(kind, _)| **kind != "studies").map(|(_, n)| n).sum();
     assert!(of_trials <= 80, "{:?}", report.writes);
 }

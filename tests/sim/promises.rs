@@ -49,7 +49,6 @@ pub struct Promises {
     /// How often each promise was put to the test.
     pub checks: [u64; 10],
     pub excuses: Excuses,
-    pub most_jobs: usize,
     /// Writes of the operator, by kind.
     pub writes: BTreeMap<&'static str, u64>,
     /// By the Study's UID and the index.
@@ -243,7 +242,6 @@ impl Promises {
         let unfinished: Vec<&Value> = objects.values().filter(|job| is_unfinished(job, objects)).collect();
         let of_trial = unfinished.iter().filter(|job| job["metadata"]["ownerReferences"][0]["uid"] == owner).count();
         let (jobs, limit) = (unfinished.len(), self.limit(seconds));
-        self.most_jobs = self.most_jobs.max(jobs);
         let Excuses { two_leaders, unlabelled, wiped } = self.excuses;
         self.hold(1, of_trial <= 1 || wiped || (two_leaders && of_trial <= 2), || {
             format!("{of_trial} unfinished Jobs of the Trial of {name}")

@@ -150,7 +150,6 @@ pub struct Report {
     /// Their writes, by kind.
     pub writes: BTreeMap<&'static str, u64>,
     pub virtual_time: Duration,
-    pub most_jobs: usize,
 }
 
 thread_local! {
@@ -241,7 +240,6 @@ impl World {
             calls: *self.calls.lock().unwrap(),
             writes: std::mem::take(&mut store.promises.writes),
             virtual_time: self.start.elapsed(),
-            most_jobs: store.promises.most_jobs,
         }
     }
 
