@@ -69,6 +69,9 @@ struct OperatorArgs {
     /// How many reconciles of each controller run at once.
     #[arg(long, env = "SWEEP_CONCURRENCY", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
     concurrency: u16,
+    /// How many logs of trials are streamed at once, a connection each; those beyond are read every 10 s.
+    #[arg(long, env = "SWEEP_MAX_LOG_STREAMS", default_value_t = 512, value_parser = clap::value_parser!(u16).range(0..))]
+    max_log_streams: u16,
     /// Whether a Lease decides which of several operators is at work; the others stand by.
     #[arg(long, env = "SWEEP_LEADER_ELECT", default_value_t = true, action = ArgAction::Set, num_args = 0..=1,
         default_missing_value = "true", require_equals = true)]
@@ -155,6 +158,7 @@ fn operator(args: OperatorArgs) -> ExitCode {
         },
         listen: Some(args.listen),
         concurrency: args.concurrency,
+        max_log_streams: args.max_log_streams.into(),
         lease,
         clock: jiff::Timestamp::now,
     };

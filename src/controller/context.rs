@@ -70,7 +70,7 @@ impl Context {
                 queues.clone(),
                 telemetry.clone(),
                 stores.pods.clone(),
-                settings.clock,
+                &settings,
             ),
             client,
             settings,

@@ -1,6 +1,7 @@
 //! Follows the logs that carry metrics, live: of the sidecar, or of the trainer itself. Observations
 //! stay in memory; a new one asks for its Study to be reconciled, and costs no write.
 
+use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,9 +12,11 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::LogParams;
 use kube::runtime::reflector::Store;
 use kube::{Api, Client, ResourceExt};
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::Settings;
 use super::error::{CALL_LIMIT, Error};
 use super::telemetry::Telemetry;
 use super::watch::Queues;
@@ -24,6 +27,9 @@ use crate::validate::ValidStudy;
 
 /// The sidecar sends a heartbeat every 20 s: a stream that is silent for this long is half-open.
 const SILENCE: Duration = Duration::from_secs(60);
+
+/// How often a log is read for which there is no stream.
+const POLL: Duration = Duration::from_secs(10);
 
 /// When observations of a running Trial are first put into its status; then after ten times as long, and so on:
 /// however long a Trial runs, that costs a handful of writes.
@@ -55,6 +61,7 @@ pub struct Reports {
 pub struct Followed {
     namespace: String,
     pod: String,
+    uid: String,
     container: String,
     source: Source,
     objective: Objective,
@@ -72,6 +79,7 @@ impl Followed {
         Followed {
             namespace: pod.namespace().unwrap_or_default(),
             pod: pod.name_any(),
+            uid: pod.uid().unwrap_or_default(),
             container: container.to_owned(),
             source: study.template.source,
             objective: study.core.objective.clone(),
@@ -94,6 +102,7 @@ pub struct Followers {
     /// The pods that there are: the logs of others are forgotten.
     known: Store<Pod>,
     clock: fn() -> Timestamp,
+    places: Arc<Semaphore>,
     pods: Mutex<HashMap<String, Follower>>,
 }
 
@@ -120,9 +129,10 @@ impl Followers {
         queues: Queues,
         telemetry: Arc<Telemetry>,
         known: Store<Pod>,
-        clock: fn() -> Timestamp,
+        settings: &Settings,
     ) -> Followers {
-        Followers { client, queues, telemetry, known, clock, pods: Mutex::default() }
+        let places = Arc::new(Semaphore::new(settings.max_log_streams));
+        Followers { client, queues, telemetry, known, clock: settings.clock, places, pods: Mutex::default() }
     }
 
     /// What was read of a pod so far.
@@ -194,7 +204,8 @@ impl Followers {
             api: Api::namespaced(self.client.clone(), &followed.namespace),
             parser: Parser::new([followed.objective.metric.as_str()]),
             followed: followed.clone(),
-            seen: Seen::Nothing,
+            position: Position::default(),
+            places: self.places.clone(),
             repeated: false,
             reports: reports.clone(),
             queues: self.queues.clone(),
@@ -216,13 +227,63 @@ impl Followers {
 }
 
 /// How far a log was read: what comes again after a reconnection is dropped.
-#[derive(Clone, Copy, PartialEq, PartialOrd)]
-enum Seen {
-    Nothing,
+#[derive(Clone, Default, PartialEq)]
+struct Position {
     /// Of a sidecar: generation and offset in the metrics file.
-    File(u32, u64),
-    /// Of a trainer: the node's timestamp of the line.
-    Line(Timestamp),
+    file: Option<(u32, u64)>,
+    /// Of a trainer: the node's latest timestamp, and how many lines had it.
+    line: Option<(Timestamp, u64)>,
+    /// How many lines with the latest timestamp come again; None once all has come again.
+    again: Option<u64>,
+}
+
+impl Position {
+    /// The log is opened anew, from the second of the latest timestamp on.
+    fn reopen(&mut self) {
+        self.again = self.line.map(|(_, count)| count);
+    }
+
+    /// Whether a sidecar's report is news: one that was started again reads the file from its start.
+    fn is_new_report(&mut self, generation: u32, offset: u64) -> bool {
+        let at = Some((generation, offset));
+        let is_new = at > self.file;
+        if is_new {
+            self.file = at;
+        }
+        is_new
+    }
+
+    /// Whether a trainer's line is news. Several lines may have one timestamp, and the node's clock may be set back.
+    fn is_new_line(&mut self, at: Timestamp) -> bool {
+        let (latest, count) = self.line.unwrap_or((at, 0));
+        if let Some(left) = self.again {
+            if at < latest {
+                return false;
+            }
+            if at == latest && left > 0 {
+                self.again = Some(left - 1);
+                return false;
+            }
+            self.again = None;
+        }
+        self.line = Some(match at.cmp(&latest) {
+            Ordering::Greater => (at, 1),
+            Ordering::Equal => (at, count + 1),
+            Ordering::Less => (latest, count),
+        });
+        true
+    }
+}
+
+/// How a log is read.
+#[derive(Clone, Copy, PartialEq)]
+enum Reading {
+    /// As it grows.
+    Stream,
+    /// What there is now; more will come.
+    Poll,
+    /// What there is, and that is all.
+    Rest,
 }
 
 /// One log and what was made of it.
@@ -230,7 +291,9 @@ struct Log {
     api: Api<Pod>,
     followed: Followed,
     parser: Parser,
-    seen: Seen,
+    position: Position,
+    /// Room for streams: each is a connection.
+    places: Arc<Semaphore>,
     /// The line at hand was read before the last reconnection.
     repeated: bool,
     reports: Arc<Mutex<Reports>>,
@@ -244,8 +307,15 @@ impl Log {
     async fn follow(&mut self) {
         let mut pause = Duration::from_millis(200);
         loop {
-            let before = self.seen;
-            let result = self.stream(true).await;
+            let before = self.position.clone();
+            // Without a place for a stream the log is asked for now and then.
+            let place = self.places.clone().try_acquire_owned().ok();
+            let result = match place.is_some() {
+                true => self.read(Reading::Stream).await,
+                false => self.read(Reading::Poll).await,
+            };
+            let was_polled = place.is_none();
+            drop(place);
             if self.reports().ended {
                 return;
             }
@@ -256,15 +326,18 @@ impl Log {
                 }
             }
             // Something came: the next break is a new one.
-            pause =
-                if self.seen == before { (pause * 2).min(Duration::from_secs(10)) } else { Duration::from_millis(200) };
+            pause = match self.position.file == before.file && self.position.line == before.line {
+                _ if was_polled => POLL,
+                true => (pause * 2).min(Duration::from_secs(10)),
+                false => Duration::from_millis(200),
+            };
             tokio::time::sleep(pause).await;
         }
     }
 
     /// Reads what there is, once.
     async fn read_rest(&mut self) {
-        let result = match tokio::time::timeout(CALL_LIMIT, self.stream(false)).await {
+        let result = match tokio::time::timeout(CALL_LIMIT, self.read(Reading::Rest)).await {
             Ok(result) => result,
             Err(_) => Err(Error::Timeout),
         };
@@ -276,17 +349,13 @@ impl Log {
         reports.unread = result.is_err() && !reports.lost;
     }
 
-    async fn stream(&mut self, follow: bool) -> Result<(), Error> {
-        let timestamps = self.followed.source == Source::Stdout;
-        let since_time = match self.seen {
-            Seen::Line(at) => Some(at),
-            Seen::Nothing | Seen::File(..) => None,
-        };
+    async fn read(&mut self, reading: Reading) -> Result<(), Error> {
+        self.position.reopen();
         let params = LogParams {
             container: Some(self.followed.container.clone()),
-            follow,
-            timestamps,
-            since_time,
+            follow: reading == Reading::Stream,
+            timestamps: self.followed.source == Source::Stdout,
+            since_time: self.position.line.map(|(at, _)| at),
             ..LogParams::default()
         };
         let opened = self.api.clone();
@@ -307,7 +376,7 @@ impl Log {
             };
             if read == 0 {
                 // A trainer need not end its last line.
-                if !follow {
+                if reading == Reading::Rest {
                     lines.finish(|line, _| {
                         self.line(line);
                     });
@@ -333,12 +402,12 @@ impl Log {
 
     fn sidecar_line(&mut self, line: &[u8]) -> bool {
         match std::str::from_utf8(line).ok().and_then(SidecarLine::parse) {
+            // What another pod says is not about this one.
+            Some(line) if line.pod() != self.followed.uid => false,
             Some(SidecarLine::Report { generation, offset, step, metrics, .. }) => {
-                let at = Seen::File(generation, offset);
-                if at <= self.seen {
+                if !self.position.is_new_report(generation, offset) {
                     return false;
                 }
-                self.seen = at;
                 self.report(&Report { step, values: metrics })
             }
             Some(SidecarLine::Heartbeat { dropped, problem, .. }) => {
@@ -361,11 +430,7 @@ impl Log {
     fn trainer_line(&mut self, line: &[u8]) -> bool {
         let text = match stamped(line) {
             Some((at, text)) => {
-                let at = Seen::Line(at);
-                self.repeated = at <= self.seen;
-                if !self.repeated {
-                    self.seen = at;
-                }
+                self.repeated = !self.position.is_new_line(at);
                 text
             }
             // What follows a bare carriage return, as of a progress bar, has no stamp of its own.
@@ -408,4 +473,49 @@ fn stamped(line: &[u8]) -> Option<(Timestamp, &[u8])> {
 
 async fn read_some(stream: &mut (impl AsyncBufRead + Unpin), chunk: &mut [u8]) -> std::io::Result<usize> {
     stream.read(chunk).await
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn news(position: &mut Position, seconds: &[i64]) -> Vec<bool> {
+        seconds.iter().map(|second| position.is_new_line(at(*second))).collect()
+    }
+
+    #[test]
+    fn lines_of_one_timestamp_are_neither_lost_nor_counted_twice_when_the_log_is_opened_anew() {
+        let mut position = Position::default();
+        assert_eq!(news(&mut position, &[1, 2, 2]), [true; 3]);
+        position.reopen();
+        assert_eq!(news(&mut position, &[1, 2, 2, 2, 3]), [false, false, false, true, true]);
+        position.reopen();
+        assert_eq!(news(&mut position, &[3, 3]), [false, true]);
+        position.reopen();
+        assert_eq!(news(&mut position, &[3, 3, 4]), [false, false, true]);
+    }
+
+    #[test]
+    fn a_node_s_clock_that_is_set_back_loses_no_line_of_a_stream() {
+        let mut position = Position::default();
+        assert_eq!(news(&mut position, &[10, 4, 5, 11]), [true; 4]);
+    }
+
+    #[test]
+    fn a_sidecar_that_was_started_again_repeats_itself() {
+        let mut position = Position::default();
+        let offsets = |position: &mut Position, of: &[(u32, u64)]| -> Vec<bool> {
+            of.iter().map(|(generation, offset)| position.is_new_report(*generation, *offset)).collect()
+        };
+        assert_eq!(offsets(&mut position, &[(1, 30), (1, 60)]), [true, true]);
+        position.reopen();
+        assert_eq!(offsets(&mut position, &[(1, 30), (1, 60), (1, 90)]), [false, false, true]);
+        // The trainer has begun a new file.
+        assert_eq!(offsets(&mut position, &[(2, 10), (1, 120)]), [true, false]);
+    }
 }

@@ -19,7 +19,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{StreamExt, TryFutureExt};
+use futures::{Stream, StreamExt, TryFutureExt};
 use jiff::Timestamp;
 use kube::runtime::controller::{Action, Config, ReconcileReason, ReconcileRequest, applier};
 use kube::runtime::reflector::{ObjectRef, Store};
@@ -42,6 +42,8 @@ pub struct Settings {
     pub listen: Option<SocketAddr>,
     /// How many reconciles of each controller run at once.
     pub concurrency: u16,
+    /// How many logs are streamed at once, a connection each; those beyond are read every 10 s.
+    pub max_log_streams: usize,
     /// The Lease without which nothing is reconciled; None where this is the only operator for sure.
     pub lease: Option<LeaseSettings>,
     /// What time it is: tests have a clock of their own.
@@ -118,7 +120,8 @@ type Shared = (Arc<telemetry::Telemetry>, Arc<Health>, tokio::sync::watch::Recei
 async fn run_scope(client: Client, settings: Settings, namespace: Option<String>, shared: Shared) -> Error {
     let (telemetry, health, mut leading) = shared;
     let concurrency = settings.concurrency;
-    let (queues, study_queue, trial_queue) = watch::queues();
+    let queues = watch::Queues::new();
+    let (study_queue, trial_queue) = (queues.studies.clone().stream(), queues.trials.clone().stream());
     let (stores, watches) = watch::start(&client, namespace.as_deref(), &queues, &health);
     telemetry.counts(stores.clone());
     let context = Arc::new(Context::new(client, settings, stores, queues, telemetry, health));
@@ -148,7 +151,7 @@ async fn run_scope(client: Client, settings: Settings, namespace: Option<String>
 /// Reconciles what comes out of `queue`, with a backoff of its own for every object that fails.
 async fn control<K, F>(
     store: Store<K>,
-    queue: watch::Queue<K>,
+    queue: impl Stream<Item = ObjectRef<K>> + Send + 'static,
     concurrency: u16,
     context: Arc<Context>,
     controller: &'static str,

@@ -1,10 +1,12 @@
 //! The four watches, their stores, and who is to be reconciled after an event. Each watch is on its own,
 //! so that one that fails does not delay the others.
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
+use std::marker::PhantomData;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use futures::{Stream, StreamExt, stream};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
@@ -14,6 +16,7 @@ use kube::runtime::watcher::{Config, Event};
 use kube::runtime::{WatchStreamExt, utils::Backoff, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
+use tokio::sync::Notify;
 
 use super::error::backoff;
 use super::health::Health;
@@ -41,33 +44,65 @@ impl Stores {
     }
 }
 
-/// Objects that are to be reconciled.
-pub type Queue<K> = UnboundedReceiver<ObjectRef<K>>;
-
-/// The ends into which objects to reconcile are put. The controllers' schedulers merge equal entries.
-#[derive(Clone)]
-pub struct Queues {
-    studies: UnboundedSender<ObjectRef<Study>>,
-    trials: UnboundedSender<ObjectRef<Trial>>,
+/// Objects that are to be reconciled, each once: however long nobody takes any, there are no more than objects.
+pub struct Pending<K: Resource<DynamicType = ()>> {
+    /// By namespace and name.
+    objects: Mutex<BTreeSet<(String, String)>>,
+    news: Notify,
+    kind: PhantomData<fn() -> K>,
 }
 
-/// The queues of both controllers.
-pub fn queues() -> (Queues, Queue<Study>, Queue<Trial>) {
-    let (studies, study_queue) = unbounded();
-    let (trials, trial_queue) = unbounded();
-    (Queues { studies, trials }, study_queue, trial_queue)
+impl<K: Resource<DynamicType = ()>> Pending<K> {
+    fn new() -> Arc<Pending<K>> {
+        Arc::new(Pending { objects: Mutex::default(), news: Notify::new(), kind: PhantomData })
+    }
+
+    fn add(&self, name: &str, namespace: &str) {
+        let object = (namespace.to_owned(), name.to_owned());
+        self.objects.lock().unwrap_or_else(PoisonError::into_inner).insert(object);
+        self.news.notify_one();
+    }
+
+    async fn next(&self) -> ObjectRef<K> {
+        loop {
+            let first = self.objects.lock().unwrap_or_else(PoisonError::into_inner).pop_first();
+            if let Some((namespace, name)) = first {
+                return ObjectRef::new(&name).within(&namespace);
+            }
+            self.news.notified().await;
+        }
+    }
+
+    /// All that are and will be.
+    pub fn stream(self: Arc<Self>) -> impl Stream<Item = ObjectRef<K>> + Send + 'static
+    where
+        K: 'static,
+    {
+        stream::unfold(self, |pending| async move { Some((pending.next().await, pending)) })
+    }
+}
+
+/// What both controllers have to do. Their schedulers merge equal entries as well.
+#[derive(Clone)]
+pub struct Queues {
+    pub studies: Arc<Pending<Study>>,
+    pub trials: Arc<Pending<Trial>>,
 }
 
 impl Queues {
+    /// Nothing to do.
+    pub fn new() -> Queues {
+        Queues { studies: Pending::new(), trials: Pending::new() }
+    }
+
     /// The Study shall be reconciled.
     pub fn study(&self, name: &str, namespace: &str) {
-        // An error means that the controller has ended, and then the process does.
-        let _ = self.studies.unbounded_send(ObjectRef::new(name).within(namespace));
+        self.studies.add(name, namespace);
     }
 
     /// The Trial shall be reconciled.
     pub fn trial(&self, name: &str, namespace: &str) {
-        let _ = self.trials.unbounded_send(ObjectRef::new(name).within(namespace));
+        self.trials.add(name, namespace);
     }
 }
 
@@ -76,7 +111,7 @@ pub fn start<'a>(
     client: &Client,
     namespace: Option<&str>,
     queues: &'a Queues,
-    health: &'a std::sync::Arc<Health>,
+    health: &'a Arc<Health>,
 ) -> (Stores, impl Future<Output = ()> + use<>) {
     // Below the idle limit of common load balancers, which would cut a watch silently.
     let all = Config::default().timeout(200);
@@ -124,7 +159,7 @@ fn watch<K>(
     client: &Client,
     namespace: Option<&str>,
     config: Config,
-    health: &std::sync::Arc<Health>,
+    health: &Arc<Health>,
 ) -> impl Stream<Item = Result<Event<K>, watcher::Error>> + use<K>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + 'static,

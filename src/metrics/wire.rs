@@ -50,6 +50,13 @@ pub enum SidecarLine {
 }
 
 impl SidecarLine {
+    /// The UID of the pod that it is about.
+    pub fn pod(&self) -> &str {
+        match self {
+            SidecarLine::Report { pod, .. } | SidecarLine::Heartbeat { pod, .. } | SidecarLine::End { pod, .. } => pod,
+        }
+    }
+
     /// The line, without a newline.
     pub fn to_line(&self) -> String {
         to_json(self)
