@@ -55,7 +55,7 @@ impl Cluster {
     pub fn shared() -> &'static Cluster {
         // The panic of the first caller must be seen by all others, not repeated by each after its own wait.
         static CLUSTER: OnceLock<Result<Cluster, String>> = OnceLock::new();
-        match CLUSTER.get_or_init(|| Cluster::start(&[])) {
+        match CLUSTER.get_or_init(|| Cluster::start(&["--node"])) {
             Ok(cluster) => cluster,
             Err(problem) => panic!("no test cluster: {problem}"),
         }
@@ -63,10 +63,16 @@ impl Cluster {
 
     /// One for a single test, whose API server and controller manager are started again when they are killed.
     pub fn private() -> &'static Cluster {
-        match Cluster::start(&["--restart"]) {
+        match Cluster::start(&["--node", "--restart"]) {
             Ok(cluster) => Box::leak(Box::new(cluster)),
             Err(problem) => panic!("no test cluster: {problem}"),
         }
+    }
+
+    /// A control plane and no more.
+    #[allow(dead_code, reason = "not every test program has a use for it")]
+    pub fn without_node() -> Cluster {
+        Cluster::start(&[]).unwrap_or_else(|problem| panic!("no test cluster: {problem}"))
     }
 
     /// The process of a component, such as `kube-apiserver`.
@@ -75,10 +81,10 @@ impl Cluster {
         pid.trim().parse().unwrap_or(0)
     }
 
-    fn start(more: &[&str]) -> Result<Cluster, String> {
+    fn start(options: &[&str]) -> Result<Cluster, String> {
         let mut supervisor = script()
-            .args(["run", "--node"])
-            .args(more)
+            .arg("run")
+            .args(options)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             // Ctrl-C in the terminal is for the tests; the cluster then ends in its own time, by the pipe.

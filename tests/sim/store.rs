@@ -222,11 +222,13 @@ impl Store {
     /// A merge patch, or an apply of a whole status.
     pub fn patch(&mut self, actor: Actor, key: &Key, patch: &Value, status: bool, apply: bool) -> Answer {
         let old = self.get(key)?;
-        for part in ["uid", "resourceVersion"] {
-            let wanted = &patch["metadata"][part];
-            if !wanted.is_null() && *wanted != old["metadata"][part] {
-                return Err(conflict(key, part));
-            }
+        let differs = |part: &str| !patch["metadata"][part].is_null() && patch["metadata"][part] != old["metadata"][part];
+        if differs("resourceVersion") {
+            return Err(conflict(key, "resourceVersion"));
+        }
+        // A status takes the metadata of the object that is there, all but the version.
+        if !status && differs("uid") {
+            return Err(refusal(422, "Invalid", "metadata.uid: field is immutable"));
         }
         let (verb, subresource) = match (status, apply) {
             (true, true) => ("apply status", true),
