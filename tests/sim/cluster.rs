@@ -171,13 +171,11 @@ impl Cluster {
         for key in keys {
             let Ok(object) = store.get(&key) else { continue };
             let owners = object["metadata"]["ownerReferences"].as_array().cloned().unwrap_or_default();
-            if !owners.is_empty()
-                && owners.iter().all(|owner| !owner["uid"].as_str().is_some_and(|uid| uids.contains(uid)))
-            {
-                if object["metadata"]["deletionTimestamp"].is_null() {
-                    let _ = store.delete(Actor::Cluster, &key, &Deletion::default());
-                    continue;
-                }
+            let is_owned = |owner: &Value| owner["uid"].as_str().is_some_and(|uid| uids.contains(uid));
+            let is_leaving = !object["metadata"]["deletionTimestamp"].is_null();
+            if !owners.is_empty() && !owners.iter().any(is_owned) && !is_leaving {
+                let _ = store.delete(Actor::Cluster, &key, &Deletion::default());
+                continue;
             }
             if finalizers(&object).contains(&"foregroundDeletion") {
                 let uid = object["metadata"]["uid"].clone();

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use crate::cluster::{Outcome, Script, condition};
-use crate::store::{Actor, Deletion, Key, is_owned_by};
+use crate::store::{Actor, Change, Deletion, Key, is_owned_by};
 
 /// What is promised, by its number.
 pub const PROMISES: [&str; 10] = [
@@ -109,12 +109,12 @@ impl Promises {
         &mut self,
         actor: Actor,
         verb: &str,
-        key: &Key,
-        deleted: bool,
-        object: &Value,
+        change: &Change,
         objects: &BTreeMap<Key, Value>,
         seconds: f64,
     ) {
+        let Change { key, deleted, object, .. } = change;
+        let deleted = *deleted;
         if actor == Actor::Operator {
             *self.writes.entry(key.kind).or_default() += 1;
         }

@@ -222,7 +222,8 @@ impl Store {
     /// A merge patch, or an apply of a whole status.
     pub fn patch(&mut self, actor: Actor, key: &Key, patch: &Value, status: bool, apply: bool) -> Answer {
         let old = self.get(key)?;
-        let differs = |part: &str| !patch["metadata"][part].is_null() && patch["metadata"][part] != old["metadata"][part];
+        let differs =
+            |part: &str| !patch["metadata"][part].is_null() && patch["metadata"][part] != old["metadata"][part];
         if differs("resourceVersion") {
             return Err(conflict(key, "resourceVersion"));
         }
@@ -323,17 +324,17 @@ impl Store {
             self.note(format!("r{revision} {actor:?} {verb} {} {}{}", key.kind, key.name, summary(&object)));
         }
         let seconds = self.seconds();
-        self.promises.committed(actor, verb, &key, deleted, &object, &self.objects, seconds);
+        let change = Change { revision, at: Instant::now(), key, deleted, object: object.clone() };
+        self.promises.committed(actor, verb, &change, &self.objects, seconds);
         // Nobody watches Leases, and there are many.
-        if key.kind != "leases" {
-            self.log.push(Change { revision, at: Instant::now(), key, deleted, object: object.clone() });
-            self.revision.send_replace(revision);
-        } else {
-            self.revision.send_if_modified(|last| {
-                *last = revision;
-                false
-            });
+        let is_watched = change.key.kind != "leases";
+        if is_watched {
+            self.log.push(change);
         }
+        self.revision.send_if_modified(|last| {
+            *last = revision;
+            is_watched
+        });
         Ok(object)
     }
 }
