@@ -22,6 +22,9 @@ use crate::validate::{Problem, ValidStudy};
 /// How long to wait for the watch to bring our own last write; it asks for the next pass itself.
 pub const STALE: std::time::Duration = std::time::Duration::from_secs(5);
 
+/// How often a Study's status tells how far things are: however fast its Trials end, and whoever disagrees.
+pub const TELL_AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// How long Trials that another leader has announced may take to be there. Short: after a crash they never come.
 const BEING_CREATED: std::time::Duration = std::time::Duration::from_secs(1);
 
@@ -44,6 +47,8 @@ pub struct Context {
     kept_best: Mutex<HashMap<String, String>>,
     /// The version of our last write to each object, by UID.
     written: Mutex<HashMap<String, u64>>,
+    /// When we last wrote each Study's status, by UID.
+    told: Mutex<HashMap<String, Instant>>,
     /// The last index of each Study, by UID, and since when it is known; None where we gave it out.
     last_index: Mutex<HashMap<String, (u32, Option<Instant>)>>,
     /// Who is about to create a Job; Studies share one by chance.
@@ -83,6 +88,7 @@ impl Context {
             completions: Mutex::default(),
             kept_best: Mutex::default(),
             written: Mutex::default(),
+            told: Mutex::default(),
             last_index: Mutex::default(),
             turns: std::array::from_fn(|_| tokio::sync::Mutex::default()),
         }
@@ -159,6 +165,19 @@ impl Context {
         let mut kept = self.kept_best.lock().unwrap_or_else(PoisonError::into_inner);
         bound(&mut kept);
         kept.insert(study.uid().unwrap_or_default(), trial.to_owned());
+    }
+
+    /// We wrote the Study's status.
+    pub fn told(&self, study: &Study) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        bound(&mut told);
+        told.insert(study.uid().unwrap_or_default(), Instant::now());
+    }
+
+    /// Whether we wrote the Study's status a moment ago.
+    pub fn told_recently(&self, study: &Study) -> bool {
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        study.metadata.uid.as_ref().and_then(|uid| told.get(uid)).is_some_and(|at| at.elapsed() < TELL_AGAIN)
     }
 
     /// We gave out the indices up to `last`.

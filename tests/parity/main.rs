@@ -244,7 +244,13 @@ async fn script(client: Client) -> Vec<String> {
     c.delete("a foreground deletion of another UID", &path, foreground(&json!("another"))).await;
     c.delete("a foreground deletion", &path, foreground(&first["metadata"]["uid"])).await;
     c.gone("the Job", &path).await;
-    let owner = c.post("a Study", &format!("{OURS}/studies"), study()).await;
+    c.post("a Study", &format!("{OURS}/studies"), study()).await;
+    let scale = format!("{OURS}/studies/parity/scale");
+    let scaled = c.merge("scaling it", &scale, json!({"spec": {"replicas": 3}})).await;
+    c.note("its replicas", &scaled["spec"]["replicas"]);
+    let owner = c.get("the scaled Study", &format!("{OURS}/studies/parity")).await;
+    c.note("its parallelism", &owner["spec"]["parallelism"]);
+    c.note("its generation", &owner["metadata"]["generation"]);
     let mut owned = trial("parity-0002", 2);
     owned["metadata"]["ownerReferences"] = json!([{"apiVersion": "sweep-operator.dev/v1alpha1", "kind": "Study",
         "name": "parity", "uid": owner["metadata"]["uid"], "controller": true, "blockOwnerDeletion": true}]);

@@ -219,6 +219,15 @@ impl Api {
             };
         };
         let key = Key::new(kind, name);
+        if target.subresource.as_deref() == Some("scale") {
+            let mut object = store.get(&key)?;
+            if verb == "PATCH" {
+                let patch = json!({"metadata": body["metadata"], "spec": {"parallelism": body["spec"]["replicas"]}});
+                object = store.patch(Actor::User, &key, &patch, false, false)?;
+            }
+            return Ok(json!({"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": object["metadata"],
+                "spec": {"replicas": object["spec"]["parallelism"]}}));
+        }
         match verb {
             "GET" => store.get(&key),
             "PATCH" => {
@@ -574,7 +583,9 @@ fn reason(code: u16) -> &'static str {
     match code {
         401 => "Unauthorized",
         403 => "Forbidden",
+        404 => "NotFound",
         409 => "Conflict",
+        422 => "Invalid",
         429 => "TooManyRequests",
         500 => "InternalError",
         503 => "ServiceUnavailable",

@@ -15,9 +15,9 @@ pub enum Class {
     Refused,
     /// 500, 504 and resets after the write took effect.
     AnswerLost,
-    /// 409 out of nothing.
+    /// 409 and 404 out of nothing, on writes.
     Conflict,
-    /// 403 (quota, admission) on creations.
+    /// 403 and 422 (quota, admission) on creations.
     Forbidden,
     /// Answers take up to 40 s.
     Slow,
@@ -31,7 +31,7 @@ pub enum Class {
     HalfOpen,
     /// Events never arrive; a relist follows later.
     Missed,
-    /// Log streams are cut in mid-line, go silent, or cannot be opened.
+    /// Log streams are cut in mid-line, go silent, or have lost their beginning to rotation.
     LogCut,
     /// The sidecar is killed: neither lines nor a termination message.
     SidecarKilled,
@@ -116,6 +116,8 @@ pub struct StreamFault {
     pub silent: Option<Duration>,
     /// It ends in 410.
     pub gone: bool,
+    /// Of a log, the first half is gone.
+    pub rotated: bool,
     /// Every event comes twice.
     pub twice: bool,
     /// Every n-th event is left out, and 410 follows a while later.
@@ -208,10 +210,10 @@ impl Faults {
             };
         }
         if writes && self.is_on(Class::Conflict) && self.chance(10) {
-            return Fault::Before(409);
+            return Fault::Before(if creates || self.chance(70) { 409 } else { 404 });
         }
         if creates && self.is_on(Class::Forbidden) && self.chance(20) {
-            return Fault::Before(403);
+            return Fault::Before(if self.chance(70) { 403 } else { 422 });
         }
         Fault::None
     }
@@ -242,6 +244,7 @@ impl Faults {
     pub fn log(&mut self) -> StreamFault {
         let mut fault = StreamFault::default();
         if self.is_on(Class::LogCut) {
+            fault.rotated = self.chance(25);
             match self.below(4) {
                 0 => fault.cut = Some((Duration::from_millis(self.below(20_000)), true)),
                 1 => fault.cut = Some((Duration::from_millis(self.below(20_000)), false)),

@@ -16,7 +16,7 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
 use serde_json::json;
 
-use super::context::{Context, STALE};
+use super::context::{Context, STALE, TELL_AGAIN};
 use super::error::{Error, call, found};
 use super::events::{Note, publish};
 use super::objects::{self, is_owned_by};
@@ -69,6 +69,10 @@ pub async fn reconcile(study: Arc<Study>, context: Arc<Context>) -> Result<Optio
         let status = not_ready(&status, "NameConflict", message, study.metadata.generation, now);
         write_status(&study, &status, &context).await?;
         return Ok(Some(Duration::from_secs(30)));
+    }
+    if decision.proposals.is_empty() && !is_decision(&old, &status) && context.told_recently(&study) {
+        wake_waiting(&view, &context);
+        return Ok(Some(TELL_AGAIN));
     }
     write_status(&study, &status, &context).await?;
     if let Some(last) = decision.proposals.last() {
@@ -145,6 +149,16 @@ fn obstacle(study: &Study, trial: &Trial) -> Option<Obstacle> {
     Some(Obstacle::Stranger(format!(
         "the Trial {name} exists and belongs to somebody else: delete it, or rename the Study"
     )))
+}
+
+/// Whether a status tells more than how far things are.
+fn is_decision(old: &StudyStatus, new: &StudyStatus) -> bool {
+    let without_progress = |status: &StudyStatus| {
+        let mut status = StudyStatus { progress: None, trials: None, ..status.clone() };
+        status.conditions.iter_mut().for_each(|condition| condition.message.clear());
+        status
+    };
+    without_progress(old) != without_progress(new)
 }
 
 /// Whether fewer Trials have finished than was written before, or the best one is another and no better.
@@ -278,7 +292,10 @@ fn owner(study: &Study) -> OwnerReference {
 
 /// Writes the status if it has changed: of two leaders only one gets to create the next Trial.
 async fn write_status(study: &Study, status: &StudyStatus, context: &Context) -> Result<(), Error> {
-    objects::write_status(study, study.status.as_ref(), status, context).await.map(drop)
+    if objects::write_status(study, study.status.as_ref(), status, context).await?.is_some() {
+        context.told(study);
+    }
+    Ok(())
 }
 
 /// Events on transitions.

@@ -8,7 +8,7 @@ use kube::ResourceExt;
 use kube::api::ListParams;
 
 use super::super::context::Context;
-use super::super::error::{Error, call};
+use super::super::error::{Error, call, found};
 use super::super::objects::is_owned_by;
 use super::super::trial::decide::is_unfinished;
 use crate::api::{LABEL_STUDY, LABEL_TRIAL, Study, Trial, core_trial};
@@ -46,7 +46,10 @@ pub async fn live(study: &Study, valid: &ValidStudy, context: &Context) -> Resul
     let mut trials: Vec<_> = trials.items.into_iter().filter(|trial| is_owned_by(trial, study)).map(Arc::new).collect();
     // One that the watch knows and the list does not has lost its label, or was deleted a moment ago.
     let listed: BTreeSet<_> = trials.iter().map(|trial| trial.uid()).collect();
-    trials.extend(context.trials_of(study).into_iter().filter(|trial| !listed.contains(&trial.uid())));
+    for known in context.trials_of(study).into_iter().filter(|trial| !listed.contains(&trial.uid())) {
+        let there = found(call(context.api::<Trial>(&namespace).get(&known.name_any())).await)?;
+        trials.extend(there.filter(|trial| trial.uid() == known.uid()).map(Arc::new));
+    }
     Ok(view(trials, &occupied(jobs.items.iter()), valid, context))
 }
 

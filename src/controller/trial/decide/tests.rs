@@ -1369,3 +1369,71 @@ fn whatever_is_seen_a_second_look_writes_nothing_more() {
         }
     }
 }
+
+mod places {
+    use super::*;
+    use crate::api::Study;
+
+    fn study(edit: impl FnOnce(&mut Study)) -> Study {
+        let mut study = Study::new("digits", serde_yaml::from_str(SPEC).unwrap());
+        study.spec.parallelism = 2;
+        edit(&mut study);
+        study
+    }
+
+    fn trial(index: u32, phase: &str) -> Trial {
+        let mut trial = proposed().trial;
+        trial.metadata.name = Some(format!("digits-{index:04}"));
+        trial.metadata.uid = Some(format!("trial-{index}"));
+        trial.spec.index = index;
+        trial.status = Some(read(json!({"phase": phase})));
+        trial
+    }
+
+    fn job_of(index: u32, status: Value) -> Job {
+        let name = format!("digits-{index:04}");
+        read(json!({
+            "metadata": {"name": name, "uid": format!("job-{index}"), "labels": {"sweep-operator.dev/trial": name},
+                "ownerReferences": [{"apiVersion": "v1", "kind": "Trial", "name": name, "uid": format!("trial-{index}")}]},
+            "status": status,
+        }))
+    }
+
+    fn reason(study: &Study, trials: &[Trial], jobs: &[Job]) -> Option<&'static str> {
+        no_place(&trial(3, "Pending"), study, trials, jobs).map(|(reason, _)| reason)
+    }
+
+    #[test]
+    fn a_trial_starts_while_fewer_than_parallelism_others_hold_a_place() {
+        let study = study(|_| {});
+        assert_eq!(reason(&study, &[], &[]), None);
+        assert_eq!(reason(&study, &[trial(1, "Running")], &[job_of(1, json!({}))]), None);
+        let two = [job_of(1, json!({})), job_of(2, json!({}))];
+        assert_eq!(reason(&study, &[], &two), Some("ParallelismReached"));
+    }
+
+    #[test]
+    fn one_of_a_lower_index_that_is_still_to_start_goes_first_and_one_of_a_higher_waits_itself() {
+        let study = study(|_| {});
+        assert_eq!(reason(&study, &[trial(1, "Pending"), trial(2, "Pending")], &[]), Some("ParallelismReached"));
+        assert_eq!(reason(&study, &[trial(1, "Succeeded"), trial(2, "Pending"), trial(4, "Pending")], &[]), None);
+    }
+
+    #[test]
+    fn a_job_holds_its_place_until_its_pods_are_gone() {
+        let study = study(|study| study.spec.parallelism = 1);
+        assert_eq!(reason(&study, &[], &[job_of(1, ended("Complete"))]), None);
+        let mut status = ended("Complete");
+        status["terminating"] = json!(1);
+        assert_eq!(reason(&study, &[], &[job_of(1, status)]), Some("ParallelismReached"));
+    }
+
+    #[test]
+    fn nothing_starts_in_a_study_that_is_suspended_or_going_or_beside_an_earlier_run() {
+        let suspended = study(|study| study.spec.suspend = Some(true));
+        assert_eq!(reason(&suspended, &[], &[]), Some("Suspended"));
+        let going = study(|study| study.metadata.deletion_timestamp = Some(read(json!(NOW))));
+        assert_eq!(reason(&going, &[], &[]), Some("StudyDeleted"));
+        assert_eq!(reason(&study(|_| {}), &[], &[job_of(3, json!({}))]), Some("EarlierRun"));
+    }
+}
