@@ -179,7 +179,10 @@ impl Api {
         self.pause().await;
         match fault {
             Fault::After(code) => Ok(refused(code, reason(code), "a fault after the call took effect")),
-            Fault::Reset { .. } => Err(io::Error::from(io::ErrorKind::ConnectionReset)),
+            Fault::Reset { .. } => match answer {
+                Ok(object) => Ok(torn(&object)),
+                Err(_) => Err(io::Error::from(io::ErrorKind::ConnectionReset)),
+            },
             _ => Ok(match answer {
                 Ok(object) => json_response(if verb == "POST" { 201 } else { 200 }, &object),
                 Err(refused) => self::refused(refused.code, refused.reason, &refused.message),
@@ -569,6 +572,13 @@ fn json_response(code: u16, object: &Value) -> Answered {
     let mut response = Response::new(full(object.to_string()));
     *response.status_mut() = http::StatusCode::from_u16(code).unwrap();
     response
+}
+
+/// An answer whose connection breaks in the middle of the body.
+fn torn(object: &Value) -> Answered {
+    let text = object.to_string();
+    let half = Bytes::copy_from_slice(&text.as_bytes()[..text.len() / 2]);
+    streamed(stream::iter([Ok(half), Err(io::Error::from(io::ErrorKind::ConnectionReset))]))
 }
 
 fn refused(code: u16, reason: &str, message: &str) -> Answered {
