@@ -320,8 +320,9 @@ impl Api {
             fault.silent = None;
         }
         let logs = cluster.logged.subscribe();
-        let follower =
-            LogStream { api: self.clone(), uid, at: 0, follow, started: Instant::now(), fault, ended: false };
+        let kept = cluster.logs.get(&uid).map_or(0, |log| log.bytes.len());
+        let at = if fault.rotated { kept / 2 } else { 0 };
+        let follower = LogStream { api: self.clone(), uid, at, follow, started: Instant::now(), fault, ended: false };
         streamed(follower.frames(logs))
     }
 }
