@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 use kube::runtime::events::{Recorder, Reporter};
@@ -112,8 +112,7 @@ impl Context {
     /// Keeps the verdict on this generation of the spec.
     pub fn keep_verdict(&self, study: &Study, verdict: &Verdict) {
         let key = (study.uid().unwrap_or_default(), study.metadata.generation.unwrap_or_default());
-        let mut verdicts = self.verdicts.lock().unwrap_or_else(PoisonError::into_inner);
-        bound(&mut verdicts);
+        let mut verdicts = to_remember(&self.verdicts);
         verdicts.insert(key.0, (key.1, verdict.clone()));
     }
 
@@ -121,8 +120,7 @@ impl Context {
     pub fn completion_time(&self, study: &Study, now: Timestamp) -> Timestamp {
         let recorded =
             self.trials_of(study).iter().filter_map(|t| t.status.as_ref()?.completion_time.as_ref().map(|t| t.0)).max();
-        let mut completions = self.completions.lock().unwrap_or_else(PoisonError::into_inner);
-        bound(&mut completions);
+        let mut completions = to_remember(&self.completions);
         let last = completions.entry(study.uid().unwrap_or_default()).or_insert(Timestamp::MIN);
         let floor = recorded.max(Some(*last)).and_then(|t| t.checked_add(SignedDuration::from_micros(1)).ok());
         // The API keeps microseconds.
@@ -135,8 +133,7 @@ impl Context {
     pub fn wrote(&self, object: &impl ResourceExt) {
         let version = object.resource_version().and_then(|version| version.parse().ok());
         if let (Some(uid), Some(version)) = (object.uid(), version) {
-            let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-            bound(&mut written);
+            let mut written = to_remember(&self.written);
             written.insert(uid, version);
         }
     }
@@ -162,15 +159,13 @@ impl Context {
 
     /// The Study's ConfigMap holds this Trial's assignment.
     pub fn keep_best(&self, study: &Study, trial: &str) {
-        let mut kept = self.kept_best.lock().unwrap_or_else(PoisonError::into_inner);
-        bound(&mut kept);
+        let mut kept = to_remember(&self.kept_best);
         kept.insert(study.uid().unwrap_or_default(), trial.to_owned());
     }
 
     /// We wrote the Study's status.
     pub fn told(&self, study: &Study) {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        bound(&mut told);
+        let mut told = to_remember(&self.told);
         told.insert(study.uid().unwrap_or_default(), Instant::now());
     }
 
@@ -182,15 +177,13 @@ impl Context {
 
     /// We gave out the indices up to `last`.
     pub fn gave_out(&self, study: &Study, last: u32) {
-        let mut known = self.last_index.lock().unwrap_or_else(PoisonError::into_inner);
-        bound(&mut known);
+        let mut known = to_remember(&self.last_index);
         known.insert(study.uid().unwrap_or_default(), (last, None));
     }
 
     /// Whether somebody else gave out `last` a moment ago, and may still be creating those Trials.
     pub fn is_being_created(&self, study: &Study, last: u32) -> bool {
-        let mut known = self.last_index.lock().unwrap_or_else(PoisonError::into_inner);
-        bound(&mut known);
+        let mut known = to_remember(&self.last_index);
         let entry = known.entry(study.uid().unwrap_or_default()).or_insert((last, Some(Instant::now())));
         if entry.0 != last {
             *entry = (last, Some(Instant::now()));
@@ -214,10 +207,12 @@ impl Context {
     }
 }
 
-/// Drops what is remembered of deleted objects, with all else, once there is much of it: nothing in here is
-/// needed for a right answer.
-fn bound<V>(remembered: &mut HashMap<String, V>) {
+/// Where something more is to be remembered. What is remembered of deleted objects is dropped, with all else, once
+/// there is much of it: nothing in here is needed for a right answer.
+pub fn to_remember<V>(remembered: &Mutex<HashMap<String, V>>) -> MutexGuard<'_, HashMap<String, V>> {
+    let mut remembered = remembered.lock().unwrap_or_else(PoisonError::into_inner);
     if remembered.len() > 4_000 {
         remembered.clear();
     }
+    remembered
 }

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use kube::core::Status;
 
+use super::context::to_remember;
+
 /// Why a reconcile could not be carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -90,11 +92,8 @@ pub struct Failures(Mutex<HashMap<String, u32>>);
 impl Failures {
     /// How long to wait after one more failure: at least as long as the API server asks for.
     pub fn next(&self, uid: &str, error: &Error) -> Duration {
-        let mut failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // Those of deleted objects are never reset.
-        if failures.len() > 4_000 {
-            failures.clear();
-        }
+        let mut failures = to_remember(&self.0);
         let count = failures.entry(uid.to_owned()).or_default();
         *count += 1;
         if error.is_expected() && *count <= 5 {

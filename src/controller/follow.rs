@@ -227,7 +227,7 @@ impl Followers {
 }
 
 /// How far a log was read: what comes again after a reconnection is dropped.
-#[derive(Clone, Default, PartialEq)]
+#[derive(Default)]
 struct Position {
     /// Of a sidecar: generation and offset in the metrics file.
     file: Option<(u32, u64)>,
@@ -307,14 +307,11 @@ impl Log {
     async fn follow(&mut self) {
         let mut pause = Duration::from_millis(200);
         loop {
-            let before = self.position.clone();
+            let before = (self.position.file, self.position.line);
             // Without a place for a stream the log is asked for now and then.
             let place = self.places.clone().try_acquire_owned().ok();
-            let result = match place.is_some() {
-                true => self.read(Reading::Stream).await,
-                false => self.read(Reading::Poll).await,
-            };
-            let was_polled = place.is_none();
+            let reading = if place.is_some() { Reading::Stream } else { Reading::Poll };
+            let result = self.read(reading).await;
             drop(place);
             if self.reports().ended {
                 return;
@@ -326,8 +323,8 @@ impl Log {
                 }
             }
             // Something came: the next break is a new one.
-            pause = match self.position.file == before.file && self.position.line == before.line {
-                _ if was_polled => POLL,
+            pause = match (self.position.file, self.position.line) == before {
+                _ if reading == Reading::Poll => POLL,
                 true => (pause * 2).min(Duration::from_secs(10)),
                 false => Duration::from_millis(200),
             };

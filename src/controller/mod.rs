@@ -74,10 +74,10 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
 
 /// Serves Studies through `client`, for as long as all parts go on; why they did not.
 pub async fn operate(client: Client, settings: Settings) -> Error {
-    let telemetry = Arc::new(telemetry::Telemetry::new());
+    let (leads, leading) = tokio::sync::watch::channel(settings.lease.is_none());
+    let telemetry = Arc::new(telemetry::Telemetry::new(leading.clone()));
     let health = Arc::new(Health::default());
     let client = health::noting(client, health.clone());
-    let (leads, leading) = tokio::sync::watch::channel(settings.lease.is_none());
     let scopes: Vec<Option<String>> = match settings.namespaces.as_slice() {
         [] => vec![None],
         namespaces => namespaces.iter().cloned().map(Some).collect(),
@@ -86,7 +86,6 @@ pub async fn operate(client: Client, settings: Settings) -> Error {
     if let Some(listen) = settings.listen {
         tasks.spawn(server::serve(listen, telemetry.clone(), health.clone()));
     }
-    telemetry.leads(leading.clone());
     for scope in scopes {
         let shared = (telemetry.clone(), health.clone(), leading.clone());
         tasks.spawn(run_scope(client.clone(), settings.clone(), scope, shared));

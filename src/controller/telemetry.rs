@@ -1,7 +1,7 @@
 //! What Prometheus may ask. No label names a Trial.
 
 use std::sync::atomic::AtomicU64;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -27,7 +27,7 @@ pub struct Telemetry {
     leader: Gauge,
     trials: Family<PhaseLabels, Gauge>,
     studies: Family<StateLabels, Gauge>,
-    leading: OnceLock<watch::Receiver<bool>>,
+    leading: watch::Receiver<bool>,
     /// What is counted when somebody asks.
     counted: Mutex<Vec<Stores>>,
 }
@@ -73,8 +73,8 @@ fn seconds() -> Histogram {
 }
 
 impl Telemetry {
-    /// All metrics at zero.
-    pub fn new() -> Telemetry {
+    /// All metrics at zero; `leading` tells whether this operator leads.
+    pub fn new(leading: watch::Receiver<bool>) -> Telemetry {
         let build = Family::<BuildLabels, Gauge>::default();
         build.get_or_create(&BuildLabels { version: env!("CARGO_PKG_VERSION") }).set(1);
         let mut telemetry = Telemetry {
@@ -88,7 +88,7 @@ impl Telemetry {
             leader: Gauge::default(),
             trials: Family::default(),
             studies: Family::default(),
-            leading: OnceLock::new(),
+            leading,
             counted: Mutex::default(),
         };
         let registry = &mut telemetry.registry;
@@ -126,19 +126,13 @@ impl Telemetry {
         self.suggestion_duration.get_or_create(&SamplerLabels { sampler }).observe(took.as_secs_f64());
     }
 
-    /// Where it is told whether this operator leads.
-    pub fn leads(&self, leading: watch::Receiver<bool>) {
-        // Set once, where the operator starts.
-        let _ = self.leading.set(leading);
-    }
-
     /// Counts what these hold, whenever somebody asks.
     pub fn counts(&self, stores: Stores) {
         self.counted.lock().unwrap_or_else(PoisonError::into_inner).push(stores);
     }
 
     fn count(&self) {
-        self.leader.set(self.leading.get().is_some_and(|leading| *leading.borrow()).into());
+        self.leader.set((*self.leading.borrow()).into());
         self.trials.clear();
         self.studies.clear();
         for stores in self.counted.lock().unwrap_or_else(PoisonError::into_inner).iter() {

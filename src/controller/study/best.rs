@@ -12,7 +12,7 @@ use super::super::error::{Error, call, found};
 use super::super::events::{Note, publish};
 use super::super::objects::is_owned_by;
 use super::owner;
-use crate::api::{FIELD_MANAGER, LABEL_STUDY, Study, StudyStatus};
+use crate::api::{FIELD_MANAGER, LABEL_MANAGED_BY, LABEL_STUDY, Study, StudyStatus};
 
 /// Keeps `bestConfigMap` at the best assignment. One that belongs to somebody else is never touched.
 ///
@@ -35,7 +35,7 @@ pub async fn keep(study: &Study, status: &StudyStatus, context: &Context) -> Res
                     name: Some(spec.name.clone()),
                     labels: Some(BTreeMap::from([
                         (LABEL_STUDY.to_owned(), study.name_any()),
-                        ("app.kubernetes.io/managed-by".to_owned(), FIELD_MANAGER.to_owned()),
+                        (LABEL_MANAGED_BY.to_owned(), FIELD_MANAGER.to_owned()),
                     ])),
                     owner_references: Some(vec![owner(study)]),
                     ..ObjectMeta::default()

@@ -50,18 +50,17 @@ pub async fn reconcile(study: Arc<Study>, context: Arc<Context>) -> Result<Optio
             return Ok(None);
         }
     };
-    let view = observe::cached(&study, &valid, &context);
-    let decision = decide(&valid.core, &view.history, view.orphans, &recorded(study.status.as_ref()), now);
+    let mut view = observe::cached(&study, &valid, &context);
+    let mut decision = decide(&valid.core, &view.history, view.orphans, &recorded(study.status.as_ref()), now);
     stop(&decision.stops, &view, now, &context).await?;
+    let mut status = next_status(&study, &valid, &view, &decision, &old, now);
+    let mut obstacle = None;
     // A cache may be behind what was written: proposals, and a status that takes something back, need a live look.
-    let is_sure =
-        decision.proposals.is_empty() && !takes_back(&old, &status(&study, &valid, &view, &decision, &old, now));
-    let (view, mut decision) = match is_sure {
-        true => (view, decision),
-        false => propose(&study, &valid, &context, now).await?,
-    };
-    let obstacle = leave_out_taken_names(&study, &mut decision, &context);
-    let mut status = status(&study, &valid, &view, &decision, &old, now);
+    if !decision.proposals.is_empty() || takes_back(&old, &status) {
+        (view, decision) = propose(&study, &valid, &context, now).await?;
+        obstacle = leave_out_taken_names(&study, &mut decision, &context);
+        status = next_status(&study, &valid, &view, &decision, &old, now);
+    }
     if let Some(message) = job_conflict(&view) {
         status = not_ready(&status, "NameConflict", message, study.metadata.generation, now);
     }
@@ -161,7 +160,7 @@ fn is_decision(old: &StudyStatus, new: &StudyStatus) -> bool {
     without_progress(old) != without_progress(new)
 }
 
-/// Whether fewer Trials have finished than was written before, or the best one is another and no better.
+/// Whether fewer Trials have finished than was written before, or another one is the best.
 fn takes_back(old: &StudyStatus, new: &StudyStatus) -> bool {
     let finished =
         |status: &StudyStatus| status.trials.as_ref().map_or(0, |n| n.succeeded + n.pruned + n.failed + n.stopped);
@@ -203,7 +202,7 @@ async fn propose(
     Ok((view, decision))
 }
 
-fn status(
+fn next_status(
     study: &Study,
     valid: &ValidStudy,
     view: &View,

@@ -131,9 +131,7 @@ impl Scene {
             now: self.now,
         }
     }
-}
 
-impl Scene {
     /// Whether the Trial has not finished, and its Job neither.
     fn is_open(&self, trial: &Trial) -> bool {
         let finished = trial.status.as_ref().is_some_and(|status| status.phase.is_finished());
@@ -144,7 +142,7 @@ impl Scene {
     async fn close(&mut self, study: &Study, valid: &ValidStudy, context: &Context) {
         self.completion = context.completion_time(study, self.now);
         let trainer = trainer(&self.job, valid);
-        if let Some(pod) = pods::newest(&self.pods).filter(|pod| pods::has_log(pod, trainer)) {
+        if let Some(pod) = pods::newest(&self.pods) {
             self.log_tail = log_tail(pod, trainer, context).await;
         }
     }
@@ -268,11 +266,15 @@ async fn read_pod(
         context.followers.follow(&uid, &followed);
         context.followers.reports(&uid).unwrap_or_default()
     };
-    let tail = if with_tail && pods::has_log(pod, trainer) { log_tail(pod, trainer, context).await } else { None };
+    let tail = if with_tail { log_tail(pod, trainer, context).await } else { None };
     (reports, tail)
 }
 
+/// The last lines of a container's log, where it has one.
 async fn log_tail(pod: &Pod, container: &str, context: &Context) -> Option<String> {
+    if !pods::has_log(pod, container) {
+        return None;
+    }
     let api = context.api::<Pod>(&pod.namespace()?);
     let params = LogParams {
         container: Some(container.to_owned()),
