@@ -1,5 +1,6 @@
 //! The promises of DESIGN §6 on the real control plane, while it and the operator fail.
 
+use std::sync::MutexGuard;
 use std::time::{Duration, Instant};
 
 use rand_chacha::ChaCha8Rng;
@@ -56,15 +57,23 @@ fn signal(pid: u32, signal: Signal) {
 }
 
 fn wait_until_complete(namespace: &Namespace, study: &str, mut meanwhile: impl FnMut()) {
-    let end = Instant::now() + LIMIT * 8;
-    loop {
+    wait_for(&format!("end of study {study}"), LIMIT * 8, || {
         let status = namespace.get(&["study", study]).unwrap()["status"].clone();
         if status["completionTime"].is_string() {
-            return;
+            return Ok(());
         }
-        assert!(Instant::now() < end, "the study does not end: {status:#}");
         meanwhile();
-    }
+        Err(status)
+    });
+}
+
+/// Waits until the observer has seen the end of all that the study made, and nothing that must not be.
+fn wait_for_settled<'a>(observer: &'a Observer, namespace: &Namespace, study: &str) -> MutexGuard<'a, Seen> {
+    wait_for("an end of all Jobs", LIMIT, || {
+        let broken = observer.seen().at_the_end(&typed_trials(namespace, study));
+        if broken.is_empty() { Ok(()) } else { Err(broken) }
+    });
+    observer.seen()
 }
 
 #[test]
@@ -90,11 +99,7 @@ fn a_study_keeps_its_promises_under_a_faulty_connection_and_with_the_operator_ki
         kills += 1;
     });
     proxy.stop_faults();
-    wait_for("an end of all Jobs", LIMIT, || {
-        let broken = observer.seen().at_the_end(&typed_trials(&namespace, "faulty"));
-        if broken.is_empty() { Ok(()) } else { Err(broken) }
-    });
-    let seen = observer.seen();
+    let seen = wait_for_settled(&observer, &namespace, "faulty");
     println!(
         "figure: a faulty connection, operator killed every 2 to 6 s, seed {seed}: {count} Trials, {kills} kills, {} faults, {} Jobs, at most {} unfinished, {} strays",
         proxy.faults(),
@@ -127,12 +132,8 @@ fn two_operators_at_once_make_at_most_one_stray_for_each_trial() {
     let observer = Observer::start(cluster, &namespace);
     let _operators = [(); 2].map(|()| Operator::start_with(&cluster.kubeconfig, &namespace, &["--leader-elect=false"]));
     namespace.apply(&study("two", 16, 4).to_string());
-    wait_until_complete(&namespace, "two", || std::thread::sleep(Duration::from_millis(500)));
-    wait_for("an end of all Jobs", LIMIT, || {
-        let broken = observer.seen().at_the_end(&typed_trials(&namespace, "two"));
-        if broken.is_empty() { Ok(()) } else { Err(broken) }
-    });
-    let seen = observer.seen();
+    wait_until_complete(&namespace, "two", || {});
+    let seen = wait_for_settled(&observer, &namespace, "two");
     let trials = typed_trials(&namespace, "two").len();
     println!(
         "figure: two operators at once: {trials} Trials of 16, at most {} unfinished Jobs of 4, {} strays",
@@ -171,7 +172,7 @@ fn a_standby_takes_over_and_a_clean_end_leaves_no_lease() {
     let next = wait_for("another holder", LIMIT, || holder().filter(|now| *now != held).ok_or("none"));
     signal(first.id(), Signal::CONT);
     assert_eq!(first.wait().code(), Some(1), "an operator that has lost its lease ends");
-    wait_until_complete(&namespace, "lease", || std::thread::sleep(Duration::from_millis(500)));
+    wait_until_complete(&namespace, "lease", || {});
     assert_eq!(holder().as_ref(), Some(&next));
     signal(second.id(), Signal::TERM);
     assert_eq!(second.wait().code(), Some(0));
@@ -294,12 +295,8 @@ fn a_study_goes_on_after_each_component_has_stood_still_or_was_killed() {
     signal(operator.id(), Signal::STOP);
     std::thread::sleep(still);
     signal(operator.id(), Signal::CONT);
-    wait_until_complete(&namespace, "components", || std::thread::sleep(Duration::from_millis(500)));
-    wait_for("an end of all Jobs", LIMIT, || {
-        let broken = observer.seen().at_the_end(&typed_trials(&namespace, "components"));
-        if broken.is_empty() { Ok(()) } else { Err(broken) }
-    });
-    let seen = observer.seen();
+    wait_until_complete(&namespace, "components", || {});
+    let seen = wait_for_settled(&observer, &namespace, "components");
     expect_promises_kept(&namespace, "components", &seen);
     assert_eq!(typed_trials(&namespace, "components").len(), 24);
     assert!(seen.most["components"] <= 3, "{}", seen.most["components"]);

@@ -13,6 +13,8 @@ use std::sync::{Mutex, OnceLock};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
 use serde_json::{Value, json};
 
 /// For things that take seconds: generous, since CI machines are slow and a test that passes does not wait.
@@ -137,6 +139,27 @@ impl Cluster {
         let mut command = Command::new(&self.kubectl);
         command.env("KUBECONFIG", &self.kubeconfig).stdin(Stdio::null());
         command
+    }
+
+    /// A client with all rights.
+    pub async fn client(&self) -> Client {
+        let kubeconfig = Kubeconfig::read_from(&self.kubeconfig).expect("cluster.sh writes it");
+        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
+        let mut config = config.expect("it names one cluster and one user");
+        config.read_timeout = None;
+        Client::try_from(config).expect("its certificates can be read")
+    }
+
+    /// Installs our CRDs.
+    pub fn install_crds(&self) {
+        let crds = output_of(Command::new(env!("CARGO_BIN_EXE_sweep")).arg("crd"));
+        self.apply("default", &crds.stdout);
+        self.kubectl_ok([
+            "wait",
+            "--for=condition=Established",
+            "crd/studies.sweep-operator.dev",
+            "crd/trials.sweep-operator.dev",
+        ]);
     }
 
     /// Runs kubectl to its end.

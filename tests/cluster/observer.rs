@@ -109,7 +109,7 @@ pub struct Observer {
 impl Observer {
     pub fn start(cluster: &Cluster, namespace: &Namespace) -> Observer {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let client = runtime.block_on(client(cluster));
+        let client = runtime.block_on(cluster.client());
         let seen = Arc::<Mutex<Seen>>::default();
         let (jobs, trials) = (seen.clone(), seen.clone());
         let name = namespace.name.clone();
@@ -160,12 +160,4 @@ where
             Err(_) => tokio::time::sleep(std::time::Duration::from_millis(200)).await,
         }
     }
-}
-
-/// A client with all rights.
-pub async fn client(cluster: &Cluster) -> Client {
-    let kubeconfig = kube::config::Kubeconfig::read_from(&cluster.kubeconfig).unwrap();
-    let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await.unwrap();
-    config.read_timeout = None;
-    Client::try_from(config).unwrap()
 }

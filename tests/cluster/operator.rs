@@ -23,14 +23,7 @@ pub fn prepared() -> &'static Cluster {
 
 /// Gives a cluster our CRDs and the images.
 pub fn prepare(cluster: &Cluster) {
-    let crds = Command::new(SWEEP).arg("crd").output().unwrap();
-    cluster.apply("default", &String::from_utf8(crds.stdout).unwrap());
-    cluster.kubectl_ok([
-        "wait",
-        "--for=condition=Established",
-        "crd/studies.sweep-operator.dev",
-        "crd/trials.sweep-operator.dev",
-    ]);
+    cluster.install_crds();
     if cluster.node().is_ok() {
         let digits = digits();
         cluster.load_image(SIDECAR_IMAGE, "65532", &[&format!("{SWEEP}:/sweep")]);

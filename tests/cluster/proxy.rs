@@ -19,7 +19,6 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use serde_json::json;
 
 use crate::harness::Cluster;
-use crate::observer::client;
 
 /// Forwards until it is dropped.
 pub struct Proxy {
@@ -44,7 +43,7 @@ impl Proxy {
     pub fn start(cluster: &Cluster, dir: &Path, seed: u64) -> Proxy {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let shared = Shared {
-            client: runtime.block_on(client(cluster)),
+            client: runtime.block_on(cluster.client()),
             faulty: Arc::new(AtomicBool::new(true)),
             faults: Arc::default(),
             writes: Arc::default(),
@@ -133,7 +132,7 @@ async fn forward(State(shared): State<Shared>, request: Request) -> Response {
         // It took effect, and the answer says otherwise.
         8..12 if is_write => return refused([500, 504][shared.below(2) as usize]),
         12..16 if !is_stream => return broken(),
-        0..40 if is_stream && faulty => {
+        0..40 if is_stream => {
             let after = if is_log { shared.millis(200, 3_000) } else { shared.millis(500, 15_000) };
             let cut = stream::once(async { Err(std::io::Error::from(std::io::ErrorKind::ConnectionReset)) });
             frames = frames.take_until(tokio::time::sleep(after)).chain(cut).boxed();

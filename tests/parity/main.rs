@@ -306,19 +306,8 @@ fn simulated() -> Vec<String> {
         let cluster =
             Arc::new(Mutex::new(cluster::Cluster::new(0, cluster::Weather { steps: 1, ..Default::default() })));
         let work = tokio::spawn(cluster::work(store.clone(), cluster.clone()));
-        let api = api::Api {
-            store,
-            cluster,
-            faults: Arc::new(Mutex::new(faults::Faults::new(0, Vec::new()))),
-            calls_left: Arc::default(),
-            spent: Arc::default(),
-            paused: Arc::default(),
-            calls: Arc::default(),
-            behind: Arc::default(),
-            removed: None,
-            turns: api::Turns::default(),
-            name: "parity",
-        };
+        let faults = Arc::new(Mutex::new(faults::Faults::new(0, Vec::new())));
+        let api = api::Api::new(store, cluster, faults, "parity");
         let answers = script(api.client()).await;
         work.abort();
         answers
@@ -327,16 +316,9 @@ fn simulated() -> Vec<String> {
 
 fn real() -> Vec<String> {
     let server = harness::Cluster::without_node();
-    let crds = std::process::Command::new(env!("CARGO_BIN_EXE_sweep")).arg("crd").output().unwrap();
-    server.apply("default", &String::from_utf8(crds.stdout).unwrap());
-    let established = ["crd/studies.sweep-operator.dev", "crd/trials.sweep-operator.dev"];
-    server.kubectl_ok(["wait", "--for=condition=Established"].iter().chain(&established));
+    server.install_crds();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let kubeconfig = kube::config::Kubeconfig::read_from(&server.kubeconfig).unwrap();
-        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await.unwrap();
-        script(Client::try_from(config).unwrap()).await
-    })
+    runtime.block_on(async { script(server.client().await).await })
 }
 
 #[test]

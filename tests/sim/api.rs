@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::cluster::Cluster;
-use crate::faults::{Fault, Faults, StreamFault};
+use crate::faults::{Fault, Faults, StreamFault, reset};
 use crate::store::{self, Actor, Answer, Deletion, KINDS, Key, Shared, refusal};
 
 type Answered = Response<UnsyncBoxBody<Bytes, io::Error>>;
@@ -95,6 +95,23 @@ impl Drop for Turn {
 }
 
 impl Api {
+    /// A way without any faults but those of `faults`.
+    pub fn new(store: Shared, cluster: Arc<Mutex<Cluster>>, faults: Arc<Mutex<Faults>>, name: &'static str) -> Api {
+        Api {
+            store,
+            cluster,
+            faults,
+            calls_left: Arc::default(),
+            spent: Arc::default(),
+            paused: Arc::default(),
+            calls: Arc::default(),
+            behind: Arc::default(),
+            removed: None,
+            turns: Turns::default(),
+            name,
+        }
+    }
+
     pub fn client(&self) -> Client {
         let api = self.clone();
         let service = tower::service_fn(move |request: Request<Body>| {
@@ -144,7 +161,7 @@ impl Api {
             self.store.lock().unwrap().note(format!("{what}: {fault:?}"));
         }
         match fault {
-            Fault::Reset { acted: false } => return Err(io::Error::from(io::ErrorKind::ConnectionReset)),
+            Fault::Reset { acted: false } => return Err(reset()),
             Fault::Before(code) => return Ok(refused(code, reason(code), "a fault before the call took effect")),
             _ => {}
         }
@@ -181,7 +198,7 @@ impl Api {
             Fault::After(code) => Ok(refused(code, reason(code), "a fault after the call took effect")),
             Fault::Reset { .. } => match answer {
                 Ok(object) => Ok(torn(&object)),
-                Err(_) => Err(io::Error::from(io::ErrorKind::ConnectionReset)),
+                Err(_) => Err(reset()),
             },
             _ => Ok(match answer {
                 Ok(object) => json_response(if verb == "POST" { 201 } else { 200 }, &object),
@@ -352,28 +369,20 @@ impl Watch {
                     return None;
                 }
                 watch.api.pause().await;
-                let (silent, cut) =
-                    (watch.fault.silent.map(|d| watch.started + d), watch.fault.cut.map(|(d, _)| watch.started + d));
+                let [silent, cut] = watch.fault.moments(watch.started);
                 let now = Instant::now();
                 let no_crds = matches!(watch.kind, "studies" | "trials") && watch.store.lock().unwrap().no_crds;
                 if watch.api.faults.lock().unwrap().away || no_crds {
                     watch.ended = true;
-                    return Some((Err(io::Error::from(io::ErrorKind::ConnectionReset)), (watch, changes)));
+                    return Some((Err(reset()), (watch, changes)));
                 }
                 if silent.is_some_and(|at| now >= at) {
                     std::future::pending::<()>().await;
                 }
-                if let Some((_, with_error)) = watch.fault.cut
-                    && cut.is_some_and(|at| now >= at)
-                {
+                if cut.is_some_and(|at| now >= at) {
                     watch.ended = true;
-                    if watch.fault.gone {
-                        return Some((Ok(line(&gone())), (watch, changes)));
-                    }
-                    return match with_error {
-                        true => Some((Err(io::Error::from(io::ErrorKind::ConnectionReset)), (watch, changes))),
-                        false => None,
-                    };
+                    let last = if watch.fault.gone { Some(Ok(line(&gone()))) } else { watch.fault.end() };
+                    return last.map(|last| (last, (watch, changes)));
                 }
                 let (event, due) = watch.next(now);
                 if let Some(event) = event {
@@ -461,18 +470,13 @@ impl LogStream {
                     return None;
                 }
                 let now = Instant::now();
-                let cut = log.fault.cut.map(|(d, _)| log.started + d);
-                let silent = log.fault.silent.map(|d| log.started + d);
+                let [silent, cut] = log.fault.moments(log.started);
                 if silent.is_some_and(|at| now >= at) {
                     std::future::pending::<()>().await;
                 }
                 if log.follow && cut.is_some_and(|at| now >= at) {
                     log.ended = true;
-                    let with_error = log.fault.cut.is_some_and(|(_, with_error)| with_error);
-                    return match with_error {
-                        true => Some((Err(io::Error::from(io::ErrorKind::ConnectionReset)), (log, logs))),
-                        false => None,
-                    };
+                    return log.fault.end().map(|last| (last, (log, logs)));
                 }
                 let (piece, closed) = {
                     let cluster = log.api.cluster.lock().unwrap();
@@ -579,7 +583,7 @@ fn json_response(code: u16, object: &Value) -> Answered {
 fn torn(object: &Value) -> Answered {
     let text = object.to_string();
     let half = Bytes::copy_from_slice(&text.as_bytes()[..text.len() / 2]);
-    streamed(stream::iter([Ok(half), Err(io::Error::from(io::ErrorKind::ConnectionReset))]))
+    streamed(stream::iter([Ok(half), Err(reset())]))
 }
 
 fn refused(code: u16, reason: &str, message: &str) -> Answered {

@@ -1,10 +1,13 @@
 //! What goes wrong between the operator and the API server, drawn from a seed.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::time::Duration;
 
+use bytes::Bytes;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
+use tokio::time::Instant;
 
 use crate::cluster::hash;
 
@@ -122,6 +125,23 @@ pub struct StreamFault {
     pub twice: bool,
     /// Every n-th event is left out, and 410 follows a while later.
     pub missed: Option<u64>,
+}
+
+impl StreamFault {
+    /// When a stream that started then goes silent, and when it is cut.
+    pub fn moments(&self, started: Instant) -> [Option<Instant>; 2] {
+        [self.silent, self.cut.map(|(after, _)| after)].map(|after| after.map(|after| started + after))
+    }
+
+    /// How a stream ends that is cut.
+    pub fn end(&self) -> Option<io::Result<Bytes>> {
+        self.cut.filter(|(_, with_error)| *with_error).map(|_| Err(reset()))
+    }
+}
+
+/// A connection breaks.
+pub fn reset() -> io::Error {
+    io::Error::from(io::ErrorKind::ConnectionReset)
 }
 
 /// The faults of one interleaving.

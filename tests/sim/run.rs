@@ -11,7 +11,6 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use serde_json::{Value, json};
 use sweep_operator::build::SidecarSettings;
 use sweep_operator::controller::{LeaseSettings, Settings, operate};
-use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::api::{Api, Removed, Turns};
@@ -252,19 +251,12 @@ impl World {
     }
 
     /// An operator that is started again whenever it has ended.
-    fn operator(&mut self, name: &'static str) -> impl Future<Output = ()> + Send + use<> {
+    fn operator(&self, name: &'static str) -> impl Future<Output = ()> + Send + use<> {
         let api = Api {
-            store: self.store.clone(),
-            cluster: self.cluster.clone(),
-            faults: self.faults.clone(),
-            calls_left: Arc::default(),
-            spent: Arc::new(Notify::new()),
-            paused: Arc::default(),
             calls: self.calls.clone(),
-            behind: Arc::default(),
             removed: self.scenario.removed,
             turns: self.turns.clone(),
-            name,
+            ..Api::new(self.store.clone(), self.cluster.clone(), self.faults.clone(), name)
         };
         let clock = if name == "b" { skewed_clock } else { clock };
         let settings = Settings {
@@ -427,9 +419,8 @@ impl World {
         let mut store = self.store.lock().unwrap();
         let kind = match what {
             0 | 6 | 7 | 9 => "trials",
-            1..4 | 8 => "jobs",
             4 | 5 => "pods",
-            _ => "studies",
+            _ => "jobs",
         };
         let names: Vec<Key> = store.objects.keys().filter(|key| key.kind == kind).cloned().collect();
         if names.is_empty() {
@@ -454,11 +445,10 @@ impl World {
                     trial["status"].take();
                 }));
             }
-            8 | 9 => {
+            _ => {
                 store.promises.excuses.unlabelled = true;
                 drop(store.update(user, "unlabel", &key, |object| object["metadata"]["labels"] = json!({})));
             }
-            _ => {}
         }
     }
 

@@ -129,9 +129,6 @@ impl Store {
 
     pub fn note(&mut self, line: impl std::fmt::Display) {
         let line = format!("{:>9.3} {line}", self.seconds());
-        if std::env::var_os("SWEEP_SIM_LIVE").is_some() {
-            eprintln!("{line}");
-        }
         self.trace.push(line);
     }
 
