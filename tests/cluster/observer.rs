@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex};
 
 use futures::StreamExt;
@@ -12,7 +13,7 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use sweep_operator::api::Trial;
 
-use crate::harness::{Cluster, Namespace};
+use crate::harness::{Cluster, LIMIT, Namespace};
 
 /// What was seen since the observer was started.
 #[derive(Default)]
@@ -107,16 +108,21 @@ pub struct Observer {
 }
 
 impl Observer {
+    /// From when this returns, nothing is missed.
     pub fn start(cluster: &Cluster, namespace: &Namespace) -> Observer {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let client = runtime.block_on(cluster.client());
         let seen = Arc::<Mutex<Seen>>::default();
         let (jobs, trials) = (seen.clone(), seen.clone());
+        let (listed, lists) = std::sync::mpsc::channel();
         let name = namespace.name.clone();
-        runtime.spawn(watch(client.clone(), name.clone(), move |job: &Job, deleted| {
+        runtime.spawn(watch(client.clone(), name.clone(), listed.clone(), move |job: &Job, deleted| {
             jobs.lock().unwrap().job(job, deleted);
         }));
-        runtime.spawn(watch(client, name, move |trial: &Trial, _| trials.lock().unwrap().trial(trial)));
+        runtime.spawn(watch(client, name, listed, move |trial: &Trial, _| trials.lock().unwrap().trial(trial)));
+        for _ in 0..2 {
+            lists.recv_timeout(LIMIT).expect("the API server lists Jobs and Trials");
+        }
         Observer { seen, _runtime: runtime }
     }
 
@@ -125,29 +131,34 @@ impl Observer {
     }
 }
 
-async fn watch<K>(client: Client, namespace: String, mut then: impl FnMut(&K, bool))
+/// Calls `then` with every object that changes, and whether it was deleted; `listed` hears of each list.
+async fn watch<K>(client: Client, namespace: String, listed: Sender<()>, mut then: impl FnMut(&K, bool))
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
     let api = Api::<K>::namespaced(client, &namespace);
     let mut events = std::pin::pin!(watcher(api, watcher::Config::default()));
-    let (mut known, mut listed) = (BTreeMap::<String, K>::new(), BTreeSet::new());
+    let (mut known, mut present) = (BTreeMap::<String, K>::new(), BTreeSet::new());
     while let Some(event) = events.next().await {
         match event {
-            Ok(Event::Init) => listed.clear(),
+            Ok(Event::Init) => present.clear(),
             Ok(Event::InitApply(object)) => {
-                listed.insert(object.uid().unwrap_or_default());
+                present.insert(object.uid().unwrap_or_default());
                 then(&object, false);
                 known.insert(object.uid().unwrap_or_default(), object);
             }
             // What went while nobody watched.
-            Ok(Event::InitDone) => known.retain(|uid, object| {
-                let stays = listed.contains(uid);
-                if !stays {
-                    then(object, true);
-                }
-                stays
-            }),
+            Ok(Event::InitDone) => {
+                known.retain(|uid, object| {
+                    let stays = present.contains(uid);
+                    if !stays {
+                        then(object, true);
+                    }
+                    stays
+                });
+                // Only the first is waited for.
+                let _ = listed.send(());
+            }
             Ok(Event::Apply(object)) => {
                 then(&object, false);
                 known.insert(object.uid().unwrap_or_default(), object);
