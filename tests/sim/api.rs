@@ -1,7 +1,7 @@
 //! The API server as a service behind kube's client: HTTP to the store and back, watches, logs, and the faults
 //! in front of all of it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -50,8 +50,9 @@ pub struct Api {
     pub paused: Arc<Mutex<Option<Instant>>>,
     /// How many calls were made.
     pub calls: Arc<Mutex<u64>>,
-    /// Kinds of which events were left out: their next watch ends in 410.
-    pub behind: Arc<Mutex<BTreeSet<&'static str>>>,
+    /// Kinds of which events were left out: their watches end in 410 until one starts from the list that was
+    /// given out since, at this version. An answer may be lost on its way, so that one 410 is not enough.
+    pub behind: Arc<Mutex<BTreeMap<&'static str, Option<u64>>>>,
     pub removed: Option<Removed>,
     /// Calls that are to act at this instant.
     pub turns: Turns,
@@ -228,6 +229,12 @@ impl Api {
                         false => store.of_kind(kind).cloned().collect(),
                     };
                     let items: Vec<Value> = items.into_iter().filter(|object| selector.takes(object)).collect();
+                    // Only watches list in pages.
+                    if param("limit").is_some()
+                        && let Some(listed) = self.behind.lock().unwrap().get_mut(kind)
+                    {
+                        *listed = Some(store.revision());
+                    }
                     let (_, api_version, name) = KINDS.iter().find(|(plural, ..)| *plural == kind).unwrap();
                     Ok(json!({
                         "apiVersion": api_version,
@@ -281,7 +288,7 @@ impl Api {
         let store = self.store.lock().unwrap();
         let from: u64 = param("resourceVersion").and_then(|version| version.parse().ok()).unwrap_or(0);
         let fault = self.faults.lock().unwrap().about(&format!("{} watch {}", self.name, target.kind)).watch();
-        if from < store.compacted || self.behind.lock().unwrap().remove(target.kind) {
+        if from < store.compacted || self.is_behind(target.kind, from) {
             // As the API server does it: the watch starts, and has one event. Some proxies refuse it at once.
             return match store.revision().is_multiple_of(2) {
                 true => streamed(stream::iter([Ok(line(&gone()))])),
@@ -314,6 +321,16 @@ impl Api {
             api: self.clone(),
         };
         streamed(watch.frames(store.changes()))
+    }
+
+    /// Whether a watch of a kind from this version would never bring an event that was left out.
+    fn is_behind(&self, kind: &'static str, from: u64) -> bool {
+        let mut behind = self.behind.lock().unwrap();
+        let is_behind = behind.get(kind).is_some_and(|listed| listed.is_none_or(|listed| from < listed));
+        if !is_behind {
+            behind.remove(kind);
+        }
+        is_behind
     }
 
     fn log(&self, target: &Target, param: &impl Fn(&str) -> Option<String>) -> Answered {
@@ -432,7 +449,7 @@ impl Watch {
             };
             self.count += 1;
             if self.fault.missed.is_some_and(|n| self.count.is_multiple_of(n)) {
-                self.api.behind.lock().unwrap().insert(self.kind);
+                self.api.behind.lock().unwrap().insert(self.kind, None);
                 continue;
             }
             let mut event = line(&json!({"type": type_, "object": change.object}));
