@@ -11,6 +11,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
 use crate::api;
+use crate::ask_tell;
 use crate::build::SidecarSettings;
 use crate::controller::{self, LeaseSettings};
 use crate::input::{load, print_problems};
@@ -37,6 +38,10 @@ enum Command {
     Crd,
     /// Runs the whole sweep as processes of this machine; started again, it goes on.
     Run(local::RunArgs),
+    /// Proposes configurations and stops losing trials for another program: one JSON object a line on standard input,
+    /// one answer a line on standard output.
+    #[command(after_help = ASK_TELL)]
+    AskTell,
     /// The parent of one trainer.
     #[command(hide = true)]
     Supervise(local::SuperviseArgs),
@@ -45,6 +50,16 @@ enum Command {
     /// Runs beside a trainer: follows its metrics file and prints what it finds for the operator.
     Sidecar(sidecar::Args),
 }
+
+const ASK_TELL: &str = r#"The lines:
+  {"op":"init","study":{a Study's spec, without jobTemplate}}     {"ok":true}
+  {"op":"preload","trials":[{"params":{...},"value":1.2},...]}    {"ok":true}
+  {"op":"ask"}                                                    {"id":0,"params":{"lr":0.01,"opt":"adam"}}
+  {"op":"ask","params":{...}}   the caller's own configuration    {"id":1,"params":{...}}
+  {"op":"report","id":0,"step":3,"value":0.5}                     {"decision":"continue"} or {"decision":"stop"}
+  {"op":"tell","id":0,"value":0.4}                                {"ok":true}
+  {"op":"tell","id":0,"state":"pruned"}  or "failed"              {"ok":true}
+What cannot be answered gets {"error":"..."}, and the program goes on."#;
 
 #[derive(Args)]
 struct OperatorArgs {
@@ -119,6 +134,12 @@ pub fn main() -> ExitCode {
             Err(error) => failed(&error.to_string()),
         },
         Command::Run(args) => local::run(&args),
+        Command::AskTell => match ask_tell::run(std::io::stdin().lock(), std::io::stdout().lock()) {
+            Ok(()) => ExitCode::SUCCESS,
+            // Who asked has gone.
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+            Err(error) => failed(&error.to_string()),
+        },
         Command::Supervise(args) => local::supervise(&args),
         Command::Operator(args) => operator(args),
         Command::Sidecar(args) => match sidecar::run(args) {

@@ -9,9 +9,11 @@
 //! - [`build`]: from a Trial to its Job, as pure functions.
 //! - [`sidecar`]: what runs beside a trainer in a cluster.
 //! - [`controller`]: the Kubernetes shell; [`local`]: the process shell.
+//! - [`ask_tell`]: sampler and pruner for other programs, as JSON lines.
 //! - [`input`] and [`cli`]: files and commands of a person.
 
 pub mod api;
+pub mod ask_tell;
 pub mod build;
 pub mod cli;
 pub mod controller;

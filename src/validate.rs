@@ -9,8 +9,8 @@ use jiff::SignedDuration;
 use crate::api::{self, ParameterSpec, StudySpec};
 use crate::build::Template;
 use crate::core::pruner::{Hyperband, Median, Pruner};
-use crate::core::sampler::SamplerKind;
-use crate::core::{self, Activation, Domain, Limits, Objective, Parameter, Space};
+use crate::core::sampler::{Cmaes, Gp, Sampler, Tpe};
+use crate::core::{self, Activation, Domain, Limits, Objective, Parameter, Scale, Space, Values};
 
 /// Something wrong with a spec.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -273,9 +273,12 @@ fn domain(parameter: &ParameterSpec, path: &str, problems: &mut Problems) -> Opt
     } else if let Some(discrete) = &parameter.discrete {
         discrete_domain(discrete, &format!("{path}.discrete.values"), problems)
     } else {
-        let values = parameter.categorical.as_ref().map(|c| c.values.clone()).unwrap_or_default();
-        check_words(&values, &format!("{path}.categorical.values"), problems);
-        Domain::Categorical(values)
+        let categorical = parameter.categorical.clone().unwrap_or_default();
+        check_words(&categorical.values, &format!("{path}.categorical.values"), problems);
+        match categorical.ordered {
+            Some(true) => Domain::Ordinal(categorical.values),
+            _ => Domain::Categorical(categorical.values),
+        }
     };
     (problems.0.len() == before).then_some(domain)
 }
@@ -307,7 +310,8 @@ fn double_domain(spec: &api::DoubleSpec, path: &str, problems: &mut Problems) ->
             format!("{step} is too small for numbers as large as {largest}: a double has about 16 digits"),
         );
     }
-    Domain::Double { min, max, log, step: spec.step }
+    let prior = Prior { spec: spec.prior.as_ref(), scale: spec.scale, min, max, has_step: spec.step.is_some() };
+    Domain::Double { min, max, scale: prior.scale(path, problems), step: spec.step }
 }
 
 fn int_domain(spec: &api::IntSpec, path: &str, problems: &mut Problems) -> Domain {
@@ -326,7 +330,71 @@ fn int_domain(spec: &api::IntSpec, path: &str, problems: &mut Problems) -> Domai
             format!("{step} is more than max - min: only min would be proposed"),
         );
     }
-    Domain::Int { min, max, log, step: spec.step.unwrap_or(1).max(1) }
+    let (low, high) = (min as f64, max as f64);
+    let prior =
+        Prior { spec: spec.prior.as_ref(), scale: spec.scale, min: low, max: high, has_step: spec.step.is_some() };
+    Domain::Int { min, max, scale: prior.scale(path, problems), step: spec.step.unwrap_or(1).max(1) }
+}
+
+/// What is said of where a range's good values are expected.
+struct Prior<'a> {
+    spec: Option<&'a api::PriorSpec>,
+    scale: Option<api::Scale>,
+    min: f64,
+    max: f64,
+    has_step: bool,
+}
+
+impl Prior<'_> {
+    fn scale(&self, path: &str, problems: &mut Problems) -> Scale {
+        let Some(prior) = self.spec else {
+            return if self.scale == Some(api::Scale::Log) { Scale::Log } else { Scale::Linear };
+        };
+        let path = format!("{path}.prior");
+        problems.check(
+            self.scale.is_none(),
+            &path,
+            "prior and scale exclude each other: use logNormal for a logarithmic scale",
+        );
+        match (&prior.normal, &prior.log_normal) {
+            (Some(normal), None) => {
+                let (mean, deviation) = moments(normal, self.min, self.max, &format!("{path}.normal"), problems);
+                Scale::Normal { mean, deviation }
+            }
+            (None, Some(normal)) => {
+                let path = format!("{path}.logNormal");
+                problems.check(self.min > 0.0, &path, format!("needs min above 0, not {}", self.min));
+                problems.check(!self.has_step, &path, "and step exclude each other: use discrete values");
+                if self.min <= 0.0 {
+                    return Scale::Log;
+                }
+                let (low, high) = (libm::log(self.min), libm::log(self.max));
+                let (mean, deviation) = moments(normal, low, high, &path, problems);
+                Scale::LogNormal { mean, deviation }
+            }
+            _ => {
+                problems.add(path, "must have exactly one of normal and logNormal");
+                Scale::Linear
+            }
+        }
+    }
+}
+
+/// Mean and standard deviation, as given or from the range.
+fn moments(spec: &api::NormalSpec, low: f64, high: f64, path: &str, problems: &mut Problems) -> (f64, f64) {
+    let mean = spec.mean.unwrap_or(0.5 * low + 0.5 * high);
+    let deviation = spec.standard_deviation.unwrap_or(high / 6.0 - low / 6.0);
+    problems.check(
+        (low..=high).contains(&mean),
+        format!("{path}.mean"),
+        format!("{mean} is outside {low} to {high}, the range of what it is the mean of"),
+    );
+    problems.check(
+        deviation > 0.0 && deviation.is_finite() && deviation >= (high - low) * 1e-9,
+        format!("{path}.standardDeviation"),
+        format!("{deviation} must be above 0, and not below a billionth of the range"),
+    );
+    (mean, deviation)
 }
 
 fn discrete_domain(spec: &api::DiscreteSpec, path: &str, problems: &mut Problems) -> Domain {
@@ -383,21 +451,6 @@ fn activations(
             );
             continue;
         }
-        let choices = match &spec.parameters[parent] {
-            ParameterSpec { categorical: Some(c), .. } => Domain::Categorical(c.values.clone()),
-            ParameterSpec { discrete: Some(d), .. } => {
-                let mut values = d.values.clone();
-                values.sort_unstable_by(f64::total_cmp);
-                Domain::Discrete(values)
-            }
-            _ => {
-                problems.add(
-                    format!("{path}.parameter"),
-                    format!("{:?} is a range: `in` needs a discrete or categorical parameter", when.parameter),
-                );
-                continue;
-            }
-        };
         if parameter.when[..k].iter().any(|other| other.parameter == when.parameter) {
             problems.add(
                 format!("{path}.parameter"),
@@ -407,36 +460,139 @@ fn activations(
                 ),
             );
         }
-        check_words(&when.any_of, &format!("{path}.in"), problems);
-        let mut positions = Vec::new();
-        for (j, text) in when.any_of.iter().enumerate() {
-            match choices.parse(text) {
-                Ok(core::Value::Choice(choice)) => positions.push(choice),
-                Ok(_) => {}
-                Err(message) => problems.add(
-                    format!("{path}.in[{j}]"),
-                    format!("{:?} can never have this value: {message}", when.parameter),
-                ),
+        let at = Parent { name: &when.parameter, spec: &spec.parameters[parent] };
+        let values = match (&when.any_of, when.min.is_some() || when.max.is_some()) {
+            (Some(words), false) => at.choices(words, &path, problems),
+            (None, true) => at.range(when.min, when.max, &path, problems),
+            _ => {
+                problems.add(&path, "must have either `in`, or `min` and `max` or one of them");
+                None
             }
-        }
-        activations.push(Activation { parent, choices: positions });
+        };
+        activations.extend(values.map(|values| Activation { parent, values }));
     }
     (activations.len() == parameter.when.len()).then_some(activations)
 }
 
-fn sampler(spec: &StudySpec, problems: &mut Problems) -> SamplerKind {
+/// The parameter that another depends on.
+struct Parent<'a> {
+    name: &'a str,
+    spec: &'a ParameterSpec,
+}
+
+impl Parent<'_> {
+    fn choices(&self, words: &[String], path: &str, problems: &mut Problems) -> Option<Values> {
+        let choices = match self.spec {
+            ParameterSpec { categorical: Some(c), .. } => Domain::Categorical(c.values.clone()),
+            ParameterSpec { discrete: Some(d), .. } => {
+                let mut values = d.values.clone();
+                values.sort_unstable_by(f64::total_cmp);
+                Domain::Discrete(values)
+            }
+            _ => {
+                problems.add(
+                    format!("{path}.parameter"),
+                    format!(
+                        "{:?} is a range: `in` needs a discrete or categorical parameter, use min and max",
+                        self.name
+                    ),
+                );
+                return None;
+            }
+        };
+        check_words(words, &format!("{path}.in"), problems);
+        let mut positions = Vec::new();
+        for (j, text) in words.iter().enumerate() {
+            match choices.parse(text) {
+                Ok(core::Value::Choice(choice)) => positions.push(choice),
+                Ok(_) => {}
+                Err(message) => problems
+                    .add(format!("{path}.in[{j}]"), format!("{:?} can never have this value: {message}", self.name)),
+            }
+        }
+        Some(Values::In(positions))
+    }
+
+    fn range(&self, min: Option<f64>, max: Option<f64>, path: &str, problems: &mut Problems) -> Option<Values> {
+        let (low, high) = match self.spec {
+            ParameterSpec { double: Some(double), .. } => (double.min, double.max),
+            ParameterSpec { int: Some(int), .. } => (int.min as f64, int.max as f64),
+            _ => {
+                problems.add(
+                    format!("{path}.parameter"),
+                    format!("{:?} is no range: `min` and `max` need a double or int, use `in`", self.name),
+                );
+                return None;
+            }
+        };
+        let (min, max) = (min.unwrap_or(low), max.unwrap_or(high));
+        problems.check(
+            min <= max && min <= high && max >= low,
+            path,
+            format!("never holds: {:?} is from {low} to {high}, and the condition from {min} to {max}", self.name),
+        );
+        Some(Values::Between(min, max))
+    }
+}
+
+fn sampler(spec: &StudySpec, problems: &mut Problems) -> Sampler {
     let Some(sampler) = &spec.sampler else {
-        return SamplerKind::Sobol;
+        return Sampler::Auto;
     };
-    match (&sampler.random, &sampler.grid, &sampler.sobol) {
-        (Some(_), None, None) => SamplerKind::Random,
-        (None, Some(_), None) => SamplerKind::Grid,
-        (None, None, Some(_)) => SamplerKind::Sobol,
+    let given = [
+        sampler.auto.as_ref().map(|_| Sampler::Auto),
+        sampler.random.as_ref().map(|_| Sampler::Random),
+        sampler.grid.as_ref().map(|_| Sampler::Grid),
+        sampler.sobol.as_ref().map(|_| Sampler::Sobol),
+        sampler.tpe.as_ref().map(|tpe| self::tpe(tpe, problems)),
+        sampler.gp.as_ref().map(|gp| self::gp(gp, spec, problems)),
+        sampler.cmaes.as_ref().map(|cmaes| self::cmaes(cmaes, problems)),
+    ];
+    let mut given = given.into_iter().flatten();
+    match (given.next(), given.next()) {
+        (Some(sampler), None) => sampler,
         _ => {
-            problems.add("spec.sampler", "must have exactly one of random, grid and sobol");
-            SamplerKind::Sobol
+            problems.add("spec.sampler", "must have exactly one of auto, random, grid, sobol, tpe, gp and cmaes");
+            Sampler::Auto
         }
     }
+}
+
+fn tpe(spec: &api::TpeSpec, problems: &mut Problems) -> Sampler {
+    let path = "spec.sampler.tpe";
+    let usual = Tpe::default();
+    let startup_trials = spec.startup_trials.unwrap_or(usual.startup_trials);
+    let (candidates, gamma) = (spec.candidates.unwrap_or(usual.candidates), spec.gamma.unwrap_or(usual.gamma));
+    problems.range(startup_trials, 1, 10_000, format!("{path}.startupTrials"));
+    problems.range(candidates, 1, 1000, format!("{path}.candidates"));
+    problems.check(
+        (0.01..=0.5).contains(&gamma),
+        format!("{path}.gamma"),
+        format!("is {gamma}: must be from 0.01 to 0.5"),
+    );
+    Sampler::Tpe(Tpe { startup_trials, candidates, gamma })
+}
+
+fn gp(gp: &api::GpSpec, spec: &StudySpec, problems: &mut Problems) -> Sampler {
+    let startup_trials = gp.startup_trials.unwrap_or(Gp::usual_startup(spec.parallelism, spec.max_trials));
+    problems.range(startup_trials, 1, 10_000, "spec.sampler.gp.startupTrials");
+    Sampler::Gp(Gp { startup_trials })
+}
+
+fn cmaes(spec: &api::CmaesSpec, problems: &mut Problems) -> Sampler {
+    let path = "spec.sampler.cmaes";
+    let usual = Cmaes::default();
+    let (sigma, restarts) = (spec.sigma.unwrap_or(usual.sigma), spec.restarts.unwrap_or(usual.restarts));
+    problems.check(
+        (0.001..=1.0).contains(&sigma),
+        format!("{path}.sigma"),
+        format!("is {sigma}: must be from 0.001 to 1"),
+    );
+    if let Some(population) = spec.population {
+        problems.range(population, 2, 1000, format!("{path}.population"));
+    }
+    problems.range(restarts, 0, 20, format!("{path}.restarts"));
+    Sampler::Cmaes(Cmaes { sigma, population: spec.population, restarts })
 }
 
 fn pruner(spec: &StudySpec, problems: &mut Problems) -> Option<Pruner> {

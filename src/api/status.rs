@@ -95,7 +95,7 @@ pub fn study_status(
         start_time: decision.recorded.start.map(MicroTime),
         completion_time: has_ended.then(|| old.completion_time.clone().unwrap_or(MicroTime(now))),
         seed: Some(study.seed),
-        sampler: Some(study.sampler.name().to_owned()),
+        sampler: Some(study.sampler.standing(study, history)),
         last_index: decision.recorded.last_index,
         ended: decision.recorded.ended.as_ref().map(|(reason, limits)| Ended {
             reason: *reason,

@@ -66,7 +66,7 @@ pub struct StudySpec {
     #[schemars(length(max = 64), schema_with = "initial_assignments_schema")]
     pub initial_assignments: Vec<BTreeMap<String, String>>,
 
-    /// What proposes configurations: exactly one. Left out: the operator chooses (now `sobol`).
+    /// What proposes configurations: exactly one. Left out: `auto`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sampler: Option<SamplerSpec>,
 
@@ -164,7 +164,7 @@ pub struct ParameterSpec {
     /// One of some numbers, in their order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub discrete: Option<DiscreteSpec>,
-    /// One of some words, without an order.
+    /// One of some words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub categorical: Option<CategoricalSpec>,
     /// The parameter exists only where all of these hold.
@@ -184,6 +184,8 @@ pub struct ParameterSpec {
 #[x_kube(validation = Rule::new("!has(self.scale) || self.scale != 'Log' || self.min > 0.0").message("a Log scale needs min above 0"))]
 #[x_kube(validation = Rule::new("!has(self.step) || !has(self.scale) || self.scale != 'Log'").message("step and a Log scale exclude each other: use discrete values"))]
 #[x_kube(validation = Rule::new("!has(self.step) || self.step > 0.0").message("step must be above 0"))]
+#[x_kube(validation = Rule::new("!has(self.prior) || !has(self.scale)").message("prior and scale exclude each other: use logNormal for a logarithmic scale"))]
+#[x_kube(validation = Rule::new("!has(self.prior) || !has(self.prior.logNormal) || (self.min > 0.0 && !has(self.step))").message("a logNormal prior needs min above 0 and no step"))]
 pub struct DoubleSpec {
     /// The lowest value.
     pub min: f64,
@@ -196,6 +198,36 @@ pub struct DoubleSpec {
     /// Only min, min + step, min + 2 step, … are proposed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<f64>,
+    /// Where good values are expected. Left out: everywhere alike, on the scale.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prior: Option<PriorSpec>,
+}
+
+/// Where good values of a range are expected: exactly one of `normal` and `logNormal`. Whatever it says, all values lie
+/// inside min and max.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.normal) != has(self.logNormal)").message("a prior is exactly one of normal and logNormal"))]
+pub struct PriorSpec {
+    /// Around a value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub normal: Option<NormalSpec>,
+    /// Around a value, with factors rather than differences: mean and standardDeviation are of the natural logarithm.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_normal: Option<NormalSpec>,
+}
+
+/// A normal distribution, cut to the range.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.standardDeviation) || self.standardDeviation > 0.0").message("standardDeviation must be above 0"))]
+pub struct NormalSpec {
+    /// Its mean, inside the range. Left out: the middle of the range.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mean: Option<f64>,
+    /// Its standard deviation. Left out: a sixth of the range.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub standard_deviation: Option<f64>,
 }
 
 /// A whole number from a range, both ends included.
@@ -204,6 +236,8 @@ pub struct DoubleSpec {
 #[x_kube(validation = Rule::new("self.min < self.max").message("min must be below max"))]
 #[x_kube(validation = Rule::new("!has(self.scale) || self.scale != 'Log' || self.min > 0").message("a Log scale needs min above 0"))]
 #[x_kube(validation = Rule::new("!has(self.step) || !has(self.scale) || self.scale != 'Log'").message("step and a Log scale exclude each other: use discrete values"))]
+#[x_kube(validation = Rule::new("!has(self.prior) || !has(self.scale)").message("prior and scale exclude each other: use logNormal for a logarithmic scale"))]
+#[x_kube(validation = Rule::new("!has(self.prior) || !has(self.prior.logNormal) || (self.min > 0 && !has(self.step))").message("a logNormal prior needs min above 0 and no step"))]
 pub struct IntSpec {
     /// The lowest value.
     #[schemars(range(min = -9007199254740991_i64, max = 9007199254740991_i64))]
@@ -219,6 +253,9 @@ pub struct IntSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 9007199254740991_i64))]
     pub step: Option<i64>,
+    /// Where good values are expected. Left out: everywhere alike, on the scale.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prior: Option<PriorSpec>,
 }
 
 /// One of some numbers.
@@ -231,12 +268,15 @@ pub struct DiscreteSpec {
 }
 
 /// One of some words.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[x_kube(validation = Rule::new("self.values.all(v, self.values.exists_one(w, w == v))").message("values must be distinct"))]
 pub struct CategoricalSpec {
     /// The words.
     #[schemars(length(min = 1, max = 64), schema_with = "words_schema")]
     pub values: Vec<String>,
+    /// Whether the words stand in an order, such as `small, medium, large`: then neighbours are alike.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ordered: Option<bool>,
 }
 
 /// How a range is covered.
@@ -249,22 +289,33 @@ pub enum Scale {
     Log,
 }
 
-/// A condition on another parameter.
+/// A condition on another parameter: `in` for a discrete or categorical one, `min` and `max` for a range.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[x_kube(validation = Rule::new("has(self.__in__) != (has(self.min) || has(self.max))").message("a condition has either in, or min and max or one of them"))]
 pub struct WhenSpec {
-    /// The name of an earlier parameter, discrete or categorical.
+    /// The name of an earlier parameter.
     #[schemars(length(min = 1, max = 63))]
     pub parameter: String,
-    /// It holds where that parameter has one of these values.
-    #[serde(rename = "in")]
-    #[schemars(length(min = 1, max = 64), schema_with = "words_schema")]
-    pub any_of: Vec<String>,
+    /// It holds where that parameter, discrete or categorical, has one of these values.
+    #[serde(default, rename = "in", skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "words_schema")]
+    pub any_of: Option<Vec<String>>,
+    /// It holds where that parameter, a double or int, is at least this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min: Option<f64>,
+    /// It holds where that parameter, a double or int, is at most this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<f64>,
 }
 
 /// What proposes configurations.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[x_kube(validation = Rule::new("[has(self.random), has(self.grid), has(self.sobol)].filter(x, x).size() == 1").message("a sampler is exactly one of random, grid and sobol"))]
+#[x_kube(validation = Rule::new("[has(self.auto), has(self.random), has(self.grid), has(self.sobol), has(self.tpe), has(self.gp), has(self.cmaes)].filter(x, x).size() == 1").message("a sampler is exactly one of auto, random, grid, sobol, tpe, gp and cmaes"))]
 pub struct SamplerSpec {
+    /// Chooses by the search space and by how many Trials have finished: `sobol` at first, then `gp` for up to 40
+    /// parameters; for more `cmaes` where all are numbers, else `tpe`. The status says which is at work, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auto: Option<NoSettings>,
     /// Independent draws.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub random: Option<NoSettings>,
@@ -274,6 +325,61 @@ pub struct SamplerSpec {
     /// A scrambled Sobol sequence: covers the space more evenly than independent draws.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sobol: Option<NoSettings>,
+    /// A tree-structured Parzen estimator: cheap, and at home in spaces with many branches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tpe: Option<TpeSpec>,
+    /// Bayesian optimisation with a Gaussian process: needs the fewest Trials.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gp: Option<GpSpec>,
+    /// Covariance matrix adaptation: for many Trials of many numbers. Categories and branches are proposed as by `tpe`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cmaes: Option<CmaesSpec>,
+}
+
+/// Settings of the tree-structured Parzen estimator.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TpeSpec {
+    /// How many Trials must have finished before the estimator is asked; until then a Sobol sequence proposes. Left out: 10.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10000))]
+    pub startup_trials: Option<u32>,
+    /// How many draws are compared for each proposal. Left out: 24.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub candidates: Option<u32>,
+    /// The share of the finished Trials that count as good, of which there are 25 at most. Left out: 0.1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.01, max = 0.5))]
+    pub gamma: Option<f64>,
+}
+
+/// Settings of the Gaussian process.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GpSpec {
+    /// How many Trials must have finished before the surrogate is asked; until then a Sobol sequence proposes. Left out:
+    /// 8, or as many as run at once, but at most a quarter of maxTrials.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10000))]
+    pub startup_trials: Option<u32>,
+}
+
+/// Settings of covariance matrix adaptation.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CmaesSpec {
+    /// The first step size, as a share of each parameter's range. Left out: 0.2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.001, max = 1.0))]
+    pub sigma: Option<f64>,
+    /// How many Trials a generation has. Left out: 4 + 3 ln d, for d parameters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 2, max = 1000))]
+    pub population: Option<u32>,
+    /// How often it may begin anew, with twice the population, once it has converged. Left out: 9.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 20))]
+    pub restarts: Option<u32>,
 }
 
 /// Nothing to set.

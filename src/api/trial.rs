@@ -48,6 +48,7 @@ use crate::metrics::Dropped;
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.study == oldSelf.study && self.index == oldSelf.index && self.assignments == oldSelf.assignments && self.sampler == oldSelf.sampler").message("what was proposed is immutable"))]
 #[x_kube(validation = Rule::new("has(self.bracket) == has(oldSelf.bracket) && (!has(self.bracket) || self.bracket == oldSelf.bracket)").message("what was proposed is immutable"))]
+#[x_kube(validation = Rule::new("has(self.generation) == has(oldSelf.generation) && (!has(self.generation) || self.generation == oldSelf.generation)").message("what was proposed is immutable"))]
 #[x_kube(validation = Rule::new("has(self.proposedAfter) == has(oldSelf.proposedAfter) && (!has(self.proposedAfter) || self.proposedAfter == oldSelf.proposedAfter)").message("what was proposed is immutable"))]
 #[x_kube(validation = Rule::new("oldSelf.desiredState != 'Stopped' || self.desiredState == 'Stopped'").message("Stopped is final"))]
 pub struct TrialSpec {
@@ -64,6 +65,9 @@ pub struct TrialSpec {
     /// The bracket of a Hyperband run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bracket: Option<u32>,
+    /// The generation of CMA-ES.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<u32>,
     /// The last completion that the sampler had seen, so that a sweep can be replayed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proposed_after: Option<MicroTime>,

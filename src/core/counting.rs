@@ -5,9 +5,9 @@
 //! multiplied (as #SAT solvers do: Bayardo and Pehoushek 2000). So trees of conditions cost no more than
 //! their length, and a list of independent branches costs no more than their sum.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::space::Space;
+use super::space::{Domain, Space, Value, Values};
 
 /// More different situations than this are not counted.
 const BUDGET: usize = 20_000;
@@ -15,20 +15,30 @@ const BUDGET: usize = 20_000;
 /// Counts the configurations of a finite space.
 pub struct Counter<'a> {
     space: &'a Space,
-    /// By parameter and choice: the first choice that all children see alike. Empty for one without children.
-    alike: Vec<Vec<usize>>,
+    /// By parameter: its values in runs that all children see alike. Empty for one without children.
+    runs: Vec<Vec<Run>>,
     /// The count by group and the values of the parents outside of it.
-    known: BTreeMap<(Vec<usize>, Vec<Option<usize>>), u128>,
+    known: BTreeMap<(Vec<usize>, Vec<Option<u128>>), u128>,
 }
 
-/// The values of parents, as the first choice that children see alike; None where inactive or not decided yet.
-type Parents = Vec<Option<usize>>;
+/// Values of a parent, by rank, that all children see alike.
+struct Run {
+    /// The first.
+    start: u128,
+    /// How many.
+    count: u128,
+    /// The rank of the first value, of this run or an earlier one, that children see like these.
+    like: u128,
+}
+
+/// The values of parents, as the rank of the first that children see alike; None where inactive or not decided yet.
+type Parents = Vec<Option<u128>>;
 
 impl<'a> Counter<'a> {
     /// For `space`, which must be finite.
     pub fn new(space: &'a Space) -> Counter<'a> {
-        let alike = (0..space.parameters().len()).map(|position| alike(space, position)).collect();
-        Counter { space, alike, known: BTreeMap::new() }
+        let runs = (0..space.parameters().len()).map(|position| runs(space, position)).collect();
+        Counter { space, runs, known: BTreeMap::new() }
     }
 
     /// How many configurations there are, saturating.
@@ -71,13 +81,16 @@ impl<'a> Counter<'a> {
             ranks[first] = Some(rank);
             return;
         }
-        let last = self.alike[first].len() - 1;
-        for choice in 0..=last {
-            parents[first] = Some(self.alike[first][choice]);
-            let below = self.product(rest, parents);
-            if rank < below || choice == last {
-                ranks[first] = Some(choice as u128);
-                return self.place(rest, rank, parents, ranks);
+        let last = self.runs[first].len() - 1;
+        for at in 0..=last {
+            let Run { start, count, like } = self.runs[first][at];
+            parents[first] = Some(like);
+            let each = self.product(rest, parents);
+            let below = each.saturating_mul(count);
+            if rank < below || at == last {
+                let each = each.max(1);
+                ranks[first] = Some(start + (rank / each).min(count - 1));
+                return self.place(rest, rank % each, parents, ranks);
             }
             rank -= below;
         }
@@ -103,13 +116,13 @@ impl<'a> Counter<'a> {
             return 1;
         }
         let count = if self.is_active(first, parents) {
-            let mut classes = BTreeMap::<usize, u128>::new();
-            for alike in &self.alike[first] {
-                *classes.entry(*alike).or_default() += 1;
+            let mut classes = BTreeMap::<u128, u128>::new();
+            for run in &self.runs[first] {
+                *classes.entry(run.like).or_default() += run.count;
             }
             let mut sum = 0_u128;
-            for (choice, members) in classes {
-                parents[first] = Some(choice);
+            for (like, members) in classes {
+                parents[first] = Some(like);
                 sum = sum.saturating_add(members.saturating_mul(self.product(rest, parents)));
             }
             parents[first] = None;
@@ -138,7 +151,7 @@ impl<'a> Counter<'a> {
         groups
     }
 
-    fn outside(&self, group: &[usize], parents: &Parents) -> Vec<Option<usize>> {
+    fn outside(&self, group: &[usize], parents: &Parents) -> Vec<Option<u128>> {
         let all = group.iter().flat_map(|position| &self.space.parameters()[*position].when).map(|a| a.parent);
         let mut outside: Vec<usize> = all.filter(|parent| !group.contains(parent)).collect();
         outside.sort_unstable();
@@ -147,8 +160,11 @@ impl<'a> Counter<'a> {
     }
 
     fn is_active(&self, position: usize, parents: &Parents) -> bool {
-        let when = &self.space.parameters()[position].when;
-        when.iter().all(|a| parents[a.parent].is_some_and(|choice| a.choices.contains(&choice)))
+        let parameters = self.space.parameters();
+        parameters[position].when.iter().all(|a| {
+            let domain = &parameters[a.parent].domain;
+            parents[a.parent].is_some_and(|rank| a.values.contain(domain.nth(rank)))
+        })
     }
 
     fn domain_size(&self, position: usize) -> u128 {
@@ -156,17 +172,46 @@ impl<'a> Counter<'a> {
     }
 }
 
-fn alike(space: &Space, position: usize) -> Vec<usize> {
-    let of_children = || space.parameters().iter().flat_map(|p| &p.when).filter(|a| a.parent == position);
-    if of_children().next().is_none() {
+fn runs(space: &Space, position: usize) -> Vec<Run> {
+    let domain = &space.parameters()[position].domain;
+    let size = domain.size().unwrap_or(1);
+    let of_children: Vec<&Values> =
+        space.parameters().iter().flat_map(|p| &p.when).filter(|a| a.parent == position).map(|a| &a.values).collect();
+    if of_children.is_empty() {
         return Vec::new();
     }
-    let choices = space.parameters()[position].domain.size().unwrap_or(1) as usize;
-    let mut first = BTreeMap::<Vec<bool>, usize>::new();
-    (0..choices)
-        .map(|choice| {
-            let seen = of_children().map(|a| a.choices.contains(&choice)).collect();
-            *first.entry(seen).or_insert(choice)
-        })
-        .collect()
+    let mut starts = BTreeSet::from([0]);
+    for values in &of_children {
+        match values {
+            Values::In(_) => starts.extend(0..size),
+            // A range of values is a range of ranks.
+            Values::Between(min, max) => {
+                starts.insert(first_rank(domain, size, |value| value >= *min));
+                starts.insert(first_rank(domain, size, |value| value > *max));
+            }
+        }
+    }
+    starts.remove(&size);
+    let ends: Vec<u128> = starts.iter().copied().skip(1).chain([size]).collect();
+    let mut first = BTreeMap::<Vec<bool>, u128>::new();
+    let run = |(start, end): (u128, u128)| {
+        let seen = of_children.iter().map(|values| values.contain(domain.nth(start))).collect();
+        Run { start, count: end - start, like: *first.entry(seen).or_insert(start) }
+    };
+    starts.iter().copied().zip(ends).map(run).collect()
+}
+
+/// The rank of the first value for which `holds`, which then holds for all above; `size` if for none.
+fn first_rank(domain: &Domain, size: u128, holds: impl Fn(f64) -> bool) -> u128 {
+    let (mut below, mut above) = (0, size);
+    while below < above {
+        let middle = below + (above - below) / 2;
+        let value = match domain.nth(middle) {
+            Value::Double(x) => x,
+            Value::Int(n) => n as f64,
+            Value::Choice(position) => position as f64,
+        };
+        if holds(value) { above = middle } else { below = middle + 1 }
+    }
+    below
 }

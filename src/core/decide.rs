@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::pruner::Verdict;
 use super::ranking::{Best, beats, best};
-use super::sampler::Next;
+use super::sampler::{self, Cache, Next, Suggestion};
 use super::space::Assignments;
 use super::study::{EndReason, Limits, PRUNED, Phase, Study, Trial, trial_name};
 
@@ -80,6 +80,8 @@ pub struct Proposal {
     pub version: u32,
     /// Its bracket.
     pub bracket: Option<u32>,
+    /// Its generation of CMA-ES.
+    pub generation: Option<u32>,
     /// The last completion that was seen.
     pub proposed_after: Option<Timestamp>,
 }
@@ -87,10 +89,24 @@ pub struct Proposal {
 /// What the study does next. `history` holds every trial, in any order; `orphans` is how many Jobs or
 /// processes are not gone yet though their trials are: they hold a place each.
 pub fn decide(study: &Study, history: &[Trial], orphans: u32, recorded: &Recorded, now: Timestamp) -> Decision {
-    let mut history = history.to_vec();
-    history.sort_by_key(|trial| trial.index);
+    decide_with(study, history, orphans, recorded, now, &mut Cache::default())
+}
+
+/// As [`decide`], the same and faster, with what earlier decisions on this study have computed.
+pub fn decide_with(
+    study: &Study,
+    history: &[Trial],
+    orphans: u32,
+    recorded: &Recorded,
+    now: Timestamp,
+    cache: &mut Cache,
+) -> Decision {
+    let mut history = std::borrow::Cow::from(history);
+    if !history.is_sorted_by_key(|trial| trial.index) {
+        history.to_mut().sort_by_key(|trial| trial.index);
+    }
     let view = View { study, history: &history, orphans, recorded, now };
-    view.decide()
+    view.decide(cache)
 }
 
 struct View<'a> {
@@ -102,7 +118,7 @@ struct View<'a> {
 }
 
 impl View<'_> {
-    fn decide(&self) -> Decision {
+    fn decide(&self, cache: &mut Cache) -> Decision {
         let start = self.recorded.start.unwrap_or(self.now);
         let best = best(self.study.objective.direction, self.history);
         let mut decision = Decision {
@@ -120,7 +136,7 @@ impl View<'_> {
         }
         decision.look_again = deadline;
         decision.stops = self.pruned();
-        let proposed = self.propose(&mut decision);
+        let proposed = self.propose(&mut decision, cache);
         if decision.proposals.is_empty()
             && let Some(reason) = self.worked_off(&proposed, best)
         {
@@ -226,55 +242,37 @@ impl View<'_> {
         pruner.verdicts(self.study, self.history).into_iter().map(stop).collect()
     }
 
-    fn propose(&self, decision: &mut Decision) -> Proposed {
+    fn propose(&self, decision: &mut Decision, cache: &mut Cache) -> Proposed {
         let limits = &self.study.limits;
-        let mut known = self.history.to_vec();
+        let mut proposed: Vec<Trial> = Vec::new();
         loop {
-            if known.len() as u32 >= limits.max_trials {
+            if (self.history.len() + proposed.len()) as u32 >= limits.max_trials {
                 return Proposed::NoTrialsLeft;
             }
-            if self.study.suspend || self.active() + decision.proposals.len() as u32 >= self.study.parallelism {
+            if self.study.suspend || self.active() + proposed.len() as u32 >= self.study.parallelism {
                 return Proposed::HeldBack;
             }
             let Some(index) = decision.recorded.last_index.map_or(Some(0), |last| last.checked_add(1)) else {
                 return Proposed::Exhausted;
             };
-            let Some((assignments, sampler, version)) = self.next(&known, index) else {
-                return Proposed::Exhausted;
-            };
+            let Suggestion { assignments, sampler, version, generation } =
+                match sampler::next(self.study, self.history, &proposed, index, cache) {
+                    Next::Propose(suggestion) => suggestion,
+                    Next::Exhausted => return Proposed::Exhausted,
+                };
             let bracket = self.study.pruner.as_ref().and_then(|pruner| pruner.bracket(index));
-            known.push(Trial {
-                index,
-                assignments: assignments.clone(),
-                phase: Phase::Pending,
-                stopped: false,
-                occupied: false,
-                bracket,
-                series: Default::default(),
-                value: None,
-                completed: None,
-                message: None,
-                last_words: Vec::new(),
-            });
+            proposed.push(Trial { bracket, generation, ..Trial::proposed(index, assignments.clone()) });
             decision.recorded.last_index = Some(index);
             let proposed_after = self.history.iter().filter_map(|trial| trial.completed).max();
-            decision.proposals.push(Proposal { index, assignments, sampler, version, bracket, proposed_after });
-        }
-    }
-
-    /// Initial assignments first: those that no trial of the history has, in their order.
-    fn next(&self, known: &[Trial], index: u32) -> Option<(Assignments, &'static str, u32)> {
-        let initial = self.study.initial.iter().find(|initial| {
-            let initial = self.study.space.canonical(initial);
-            !known.iter().any(|trial| self.study.space.canonical(&trial.assignments) == initial)
-        });
-        if let Some(initial) = initial {
-            return Some((initial.clone(), "initial", 1));
-        }
-        let sampler = self.study.sampler;
-        match sampler.next(self.study, known, index) {
-            Next::Propose(assignments) => Some((assignments, sampler.name(), sampler.version())),
-            Next::Exhausted => None,
+            decision.proposals.push(Proposal {
+                index,
+                assignments,
+                sampler,
+                version,
+                bracket,
+                generation,
+                proposed_after,
+            });
         }
     }
 

@@ -6,6 +6,9 @@
 
 mod counting;
 mod decide;
+mod linalg;
+mod minimise;
+mod normal;
 pub mod pruner;
 mod ranking;
 mod rng;
@@ -14,11 +17,11 @@ mod series;
 mod space;
 mod study;
 
-pub use decide::{Decision, Proposal, Recorded, State, Stop, decide};
+pub use decide::{Decision, Proposal, Recorded, State, Stop, decide, decide_with};
 pub use ranking::{Best, beats, best};
 pub use rng::{Stream, fnv1a, stream};
 pub use series::{MAX_POINTS, Series};
-pub use space::{Activation, Assignments, Domain, Parameter, Space, Value};
+pub use space::{Activation, Assignments, Domain, Parameter, Scale, Space, Value, Values};
 pub use study::{
     Direction, EndReason, Limits, MAX_DISRUPTIONS, Objective, PRUNED, Phase, Study, Trial, ValueOf, trial_name,
 };

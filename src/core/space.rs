@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::counting::Counter;
+use super::normal::Truncated;
 
 /// A value for every active parameter, the exact string that the trainer sees.
 pub type Assignments = BTreeMap<String, String>;
@@ -16,8 +17,8 @@ pub enum Domain {
         min: f64,
         /// Highest.
         max: f64,
-        /// Even in the logarithm.
-        log: bool,
+        /// How it is covered.
+        scale: Scale,
         /// Only min + k step.
         step: Option<f64>,
     },
@@ -27,8 +28,8 @@ pub enum Domain {
         min: i64,
         /// Highest.
         max: i64,
-        /// Even in the logarithm.
-        log: bool,
+        /// How it is covered.
+        scale: Scale,
         /// Only min + k step.
         step: i64,
     },
@@ -36,6 +37,66 @@ pub enum Domain {
     Discrete(Vec<f64>),
     /// One of some words.
     Categorical(Vec<String>),
+    /// One of some words that have an order.
+    Ordinal(Vec<String>),
+}
+
+/// How a range is covered: where the prior of its values has its mass.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Scale {
+    /// Evenly.
+    Linear,
+    /// Evenly in the logarithm.
+    Log,
+    /// As a normal distribution, cut to the range.
+    Normal {
+        /// Within the range.
+        mean: f64,
+        /// Above 0.
+        deviation: f64,
+    },
+    /// As a normal distribution of the natural logarithm, cut to the range.
+    LogNormal {
+        /// Of the logarithm.
+        mean: f64,
+        /// Of the logarithm, above 0.
+        deviation: f64,
+    },
+}
+
+impl Scale {
+    /// The share of the prior below `x`, within `low` to `high`: from 0 to 1.
+    fn unit(&self, x: f64, low: f64, high: f64) -> f64 {
+        let even = |x: f64, low: f64, high: f64| {
+            // Halved, since high - low overflows for ranges near the largest doubles.
+            ((x * 0.5 - low * 0.5) / (high * 0.5 - low * 0.5)).clamp(0.0, 1.0)
+        };
+        match *self {
+            Scale::Linear => even(x, low, high),
+            Scale::Log => even(libm::log(x), libm::log(low), libm::log(high)),
+            Scale::Normal { mean, deviation } => Truncated::new(mean, deviation, low, high).cdf(x),
+            Scale::LogNormal { mean, deviation } => {
+                Truncated::new(mean, deviation, libm::log(low), libm::log(high)).cdf(libm::log(x))
+            }
+        }
+    }
+
+    /// The point below which a share `u` of the prior lies.
+    fn at(&self, u: f64, low: f64, high: f64) -> f64 {
+        let x = match *self {
+            // low + u (high - low) would overflow for ranges near the largest doubles.
+            Scale::Linear => low * (1.0 - u) + high * u,
+            Scale::Log => {
+                let (low, high) = (libm::log(low), libm::log(high));
+                libm::exp(low + u * (high - low))
+            }
+            Scale::Normal { mean, deviation } => Truncated::new(mean, deviation, low, high).quantile(u),
+            Scale::LogNormal { mean, deviation } => {
+                libm::exp(Truncated::new(mean, deviation, libm::log(low), libm::log(high)).quantile(u))
+            }
+        };
+        x.clamp(low, high)
+    }
 }
 
 /// A value of a domain. Discrete and categorical values are their position.
@@ -49,13 +110,34 @@ pub enum Value {
     Choice(usize),
 }
 
-/// A parameter exists only where its parent has one of these values.
+/// A parameter exists only where its parent has such a value.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Activation {
     /// Position of the parent, below the parameter's own.
     pub parent: usize,
-    /// The parent's values, as positions in its domain.
-    pub choices: Vec<usize>,
+    /// Which of the parent's values.
+    pub values: Values,
+}
+
+/// Some of the values of a domain.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Values {
+    /// Those of discrete and categorical parameters, as positions in the domain.
+    In(Vec<usize>),
+    /// Those of a range, both ends included.
+    Between(f64, f64),
+}
+
+impl Values {
+    /// Whether `value` is one of them.
+    pub fn contain(&self, value: Value) -> bool {
+        match (self, value) {
+            (Values::In(choices), Value::Choice(choice)) => choices.contains(&choice),
+            (Values::Between(min, max), Value::Double(x)) => (*min..=*max).contains(&x),
+            (Values::Between(min, max), Value::Int(n)) => (*min..=*max).contains(&(n as f64)),
+            _ => false,
+        }
+    }
 }
 
 /// One dimension of the space.
@@ -87,32 +169,105 @@ impl Domain {
                 Some(((i128::from(*max) - i128::from(*min)) / i128::from(*step)) as u128 + 1)
             }
             Domain::Discrete(values) => Some(values.len() as u128),
-            Domain::Categorical(values) => Some(values.len() as u128),
+            Domain::Categorical(values) | Domain::Ordinal(values) => Some(values.len() as u128),
         }
     }
 
-    /// The value at `u` from [0, 1): each value of a finite domain has its own bin; under Log a whole
-    /// number's bin is [n - 1/2, n + 1/2) in the logarithm.
+    /// Whether its values have no order.
+    pub fn is_categorical(&self) -> bool {
+        matches!(self, Domain::Categorical(_))
+    }
+
+    /// Whether its values are a continuum.
+    pub fn is_continuous(&self) -> bool {
+        self.size().is_none()
+    }
+
+    /// The value at `u` from [0, 1), the share of the prior below it: each value of a finite domain has a bin of
+    /// its own; other than on a linear scale a whole number's bin is [n - step/2, n + step/2).
     pub fn at_unit(&self, u: f64) -> Value {
         match self {
-            Domain::Double { min, max, log: false, step: None } => {
-                // min + u (max - min) would overflow for ranges near the largest doubles.
-                Value::Double((min * (1.0 - u) + max * u).clamp(*min, *max))
+            Domain::Double { min, max, scale, step: None } => Value::Double(scale.at(u, *min, *max)),
+            Domain::Int { scale: Scale::Linear, .. } | Domain::Double { scale: Scale::Linear, .. } => self.in_bins(u),
+            Domain::Int { .. } | Domain::Double { .. } => {
+                let (low, high, step) = self.edges();
+                let scale = self.scale();
+                let size = self.size().unwrap_or(1);
+                let rank = libm::floor((scale.at(u, low, high) - low) / step);
+                self.nth((rank.max(0.0) as u128).min(size - 1))
             }
-            Domain::Double { min, max, log: true, .. } => {
-                let (low, high) = (libm::log(*min), libm::log(*max));
-                Value::Double(libm::exp(low + u * (high - low)).clamp(*min, *max))
+            Domain::Discrete(_) | Domain::Categorical(_) | Domain::Ordinal(_) => self.in_bins(u),
+        }
+    }
+
+    /// The value of a finite domain with bins of one width.
+    fn in_bins(&self, u: f64) -> Value {
+        let size = self.size().unwrap_or(1);
+        self.nth(((u * size as f64) as u128).min(size - 1))
+    }
+
+    /// Where `value` lies in [0, 1]: the middle of its bin in a finite domain. The inverse of [`Domain::at_unit`].
+    pub fn unit(&self, value: Value) -> f64 {
+        match (self, value) {
+            (Domain::Double { min, max, scale, step: None }, Value::Double(x)) => scale.unit(x, *min, *max),
+            _ => {
+                let (low, high) = self.bin(value);
+                0.5 * (low + high)
             }
-            Domain::Int { min, max, log: true, .. } => {
-                let (low, high) = (libm::log(*min as f64 - 0.5), libm::log(*max as f64 + 0.5));
-                let value = libm::floor(libm::exp(low + u * (high - low)) + 0.5);
-                Value::Int((value as i64).clamp(*min, *max))
+        }
+    }
+
+    /// The bin of a value in [0, 1]; of no width in a continuum.
+    pub fn bin(&self, value: Value) -> (f64, f64) {
+        match (self, value) {
+            (Domain::Double { step: None, .. }, _) => {
+                let u = self.unit(value);
+                (u, u)
             }
-            finite => {
-                let size = finite.size().unwrap_or(1);
-                let rank = ((u * size as f64) as u128).min(size - 1);
-                finite.nth(rank)
+            (Domain::Int { scale: Scale::Linear, .. } | Domain::Double { scale: Scale::Linear, .. }, _)
+            | (_, Value::Choice(_)) => {
+                let (rank, size) = (self.rank(value) as f64, self.size().unwrap_or(1) as f64);
+                (rank / size, (rank + 1.0) / size)
             }
+            _ => {
+                let (low, high, step) = self.edges();
+                let from = low + self.rank(value) as f64 * step;
+                let unit = |x: f64| self.scale().unit(x, low, high);
+                (unit(from), unit(from + step))
+            }
+        }
+    }
+
+    /// The rank of a value of a finite domain; see [`Domain::nth`].
+    pub fn rank(&self, value: Value) -> u128 {
+        let last = self.size().unwrap_or(1) - 1;
+        match (self, value) {
+            (Domain::Double { min, step: Some(step), .. }, Value::Double(x)) => {
+                (libm::round((x - min) / step).max(0.0) as u128).min(last)
+            }
+            (Domain::Int { min, step, .. }, Value::Int(n)) => {
+                (((i128::from(n) - i128::from(*min)) / i128::from(*step)).max(0) as u128).min(last)
+            }
+            (_, Value::Choice(position)) => (position as u128).min(last),
+            _ => 0,
+        }
+    }
+
+    /// The outer edges of the bins of a stepped range, and their width.
+    fn edges(&self) -> (f64, f64, f64) {
+        let last = self.size().unwrap_or(1).saturating_sub(1) as f64;
+        let (min, step) = match self {
+            Domain::Double { min, step, .. } => (*min, step.unwrap_or(0.0)),
+            Domain::Int { min, step, .. } => (*min as f64, *step as f64),
+            Domain::Discrete(_) | Domain::Categorical(_) | Domain::Ordinal(_) => (0.0, 1.0),
+        };
+        (min - 0.5 * step, min + (last + 0.5) * step, step)
+    }
+
+    fn scale(&self) -> Scale {
+        match self {
+            Domain::Double { scale, .. } | Domain::Int { scale, .. } => *scale,
+            Domain::Discrete(_) | Domain::Categorical(_) | Domain::Ordinal(_) => Scale::Linear,
         }
     }
 
@@ -124,7 +279,7 @@ impl Domain {
                 Value::Double(round_to_grid(min + rank as f64 * step, *min, step).min(*max))
             }
             Domain::Int { min, step, .. } => Value::Int((i128::from(*min) + rank as i128 * i128::from(*step)) as i64),
-            Domain::Discrete(_) | Domain::Categorical(_) => Value::Choice(rank as usize),
+            Domain::Discrete(_) | Domain::Categorical(_) | Domain::Ordinal(_) => Value::Choice(rank as usize),
         }
     }
 
@@ -134,7 +289,7 @@ impl Domain {
             (_, Value::Double(x)) => double_text(x),
             (_, Value::Int(n)) => n.to_string(),
             (Domain::Discrete(values), Value::Choice(i)) => number_text(values[i]),
-            (Domain::Categorical(values), Value::Choice(i)) => values[i].clone(),
+            (Domain::Categorical(values) | Domain::Ordinal(values), Value::Choice(i)) => values[i].clone(),
             (_, Value::Choice(i)) => i.to_string(),
         }
     }
@@ -182,7 +337,7 @@ impl Domain {
                     .map(Value::Choice)
                     .ok_or_else(|| format!("{text} is none of {}", list(values.iter().map(|v| number_text(*v)))))
             }
-            Domain::Categorical(values) => {
+            Domain::Categorical(values) | Domain::Ordinal(values) => {
                 let position = values.iter().position(|v| v == text);
                 position
                     .map(Value::Choice)
@@ -215,14 +370,19 @@ impl Space {
     }
 
     /// Assignments from one value a parameter, inactive ones left out.
-    pub fn assemble(&self, mut value: impl FnMut(usize, &Domain) -> Value) -> Assignments {
+    pub fn assemble(&self, value: impl FnMut(usize, &Domain) -> Value) -> Assignments {
+        self.texts(&self.activate(value))
+    }
+
+    /// One value a parameter, None where inactive.
+    pub fn activate(&self, mut value: impl FnMut(usize, &Domain) -> Value) -> Vec<Option<Value>> {
         let mut values: Vec<Option<Value>> = Vec::with_capacity(self.parameters.len());
         for (position, parameter) in self.parameters.iter().enumerate() {
             // Drawn also where inactive, so that one branch does not shift the draws of another.
             let drawn = value(position, &parameter.domain);
             values.push(parameter.is_active(&values).then_some(drawn));
         }
-        self.texts(&values)
+        values
     }
 
     /// How many configurations there are; None for a continuum, saturating at the largest number.
@@ -318,19 +478,8 @@ impl Space {
 
 impl Parameter {
     /// Whether it exists, given the values of the parameters before it.
-    fn is_active(&self, before: &[Option<Value>]) -> bool {
-        let choice_of = |parent: usize| before.get(parent).copied().flatten().map(Value::choice);
-        self.when.iter().all(|a| choice_of(a.parent).is_some_and(|choice| a.choices.contains(&choice)))
-    }
-}
-
-impl Value {
-    /// The position of a choice; parents are choices, validation has seen to it.
-    fn choice(self) -> usize {
-        match self {
-            Value::Choice(position) => position,
-            Value::Double(_) | Value::Int(_) => 0,
-        }
+    pub fn is_active(&self, before: &[Option<Value>]) -> bool {
+        self.when.iter().all(|a| before.get(a.parent).copied().flatten().is_some_and(|value| a.values.contain(value)))
     }
 }
 

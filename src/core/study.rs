@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::pruner::Pruner;
-use super::sampler::SamplerKind;
+use super::sampler::Sampler;
 use super::series::Series;
 use super::space::{Assignments, Space};
 
@@ -23,7 +23,7 @@ pub struct Study {
     /// Configurations that are tried first.
     pub initial: Vec<Assignments>,
     /// What proposes.
-    pub sampler: SamplerKind,
+    pub sampler: Sampler,
     /// What stops losing trials.
     pub pruner: Option<Pruner>,
     /// When it ends, and how much runs at once.
@@ -73,6 +73,8 @@ pub struct Trial {
     pub occupied: bool,
     /// The bracket of a Hyperband run.
     pub bracket: Option<u32>,
+    /// The generation of CMA-ES.
+    pub generation: Option<u32>,
     /// The objective's observations.
     pub series: Series,
     /// Its final value, once it has finished with one.
@@ -86,6 +88,24 @@ pub struct Trial {
 }
 
 impl Trial {
+    /// A trial that was just proposed.
+    pub fn proposed(index: u32, assignments: Assignments) -> Trial {
+        Trial {
+            index,
+            assignments,
+            phase: Phase::Pending,
+            stopped: false,
+            occupied: false,
+            bracket: None,
+            generation: None,
+            series: Series::default(),
+            value: None,
+            completed: None,
+            message: None,
+            last_words: Vec::new(),
+        }
+    }
+
     /// Whether it counts against `parallelism`.
     pub fn is_active(&self) -> bool {
         self.occupied || !self.phase.is_finished()

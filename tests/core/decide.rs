@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use sweep_operator::core::pruner::{Hyperband, Median, Pruner};
-use sweep_operator::core::sampler::SamplerKind;
+use sweep_operator::core::sampler::Sampler;
 use sweep_operator::core::{
-    Assignments, Best, Decision, Direction, Domain, EndReason, Limits, Parameter, Phase, Recorded, Space, State, Study,
-    Trial, ValueOf, decide, stream,
+    Assignments, Best, Decision, Direction, Domain, EndReason, Limits, Parameter, Phase, Recorded, Scale, Space, State,
+    Study, Trial, ValueOf, decide, stream,
 };
 
 use crate::space;
@@ -289,12 +289,12 @@ fn named(domains: Vec<Domain>) -> Space {
 }
 
 fn endless() -> Space {
-    named(vec![Domain::Double { min: 0.0, max: 1.0, log: false, step: None }, Domain::Categorical(words(3))])
+    named(vec![Domain::Double { min: 0.0, max: 1.0, scale: Scale::Linear, step: None }, Domain::Categorical(words(3))])
 }
 
 /// Twelve configurations.
 fn small() -> Space {
-    named(vec![Domain::Int { min: 1, max: 4, log: false, step: 1 }, Domain::Categorical(words(3))])
+    named(vec![Domain::Int { min: 1, max: 4, scale: Scale::Linear, step: 1 }, Domain::Categorical(words(3))])
 }
 
 fn words(n: usize) -> Vec<String> {
@@ -310,7 +310,7 @@ fn initial(texts: &[(&str, &str)]) -> Vec<Assignments> {
 fn any_study(seed: u64) -> Study {
     let mut dice = Dice(stream(seed, "study", 0));
     let finite = dice.chance(0.5);
-    let samplers = [SamplerKind::Random, SamplerKind::Sobol, SamplerKind::Grid];
+    let samplers = [Sampler::Random, Sampler::Sobol, Sampler::Grid];
     let sampler = samplers[dice.below(if finite { 3 } else { 2 })];
     let mut study = space::study(if finite { small() } else { endless() }, sampler, seed);
     study.initial = initial(&[("1", "w2"), ("1", "w0"), ("1", "w1")][..dice.below(4)]);
@@ -378,7 +378,7 @@ fn a_kill_at_any_point_loses_no_trial() {
 fn a_finite_space_is_worked_off_also_with_gaps_in_the_indices() {
     for seed in 0..60 {
         println!("seed {seed}");
-        let samplers = [SamplerKind::Random, SamplerKind::Sobol, SamplerKind::Grid];
+        let samplers = [Sampler::Random, Sampler::Sobol, Sampler::Grid];
         let mut study = space::study(small(), samplers[seed as usize % 3], seed);
         study.initial = initial(&[("3", "w1"), ("4", "w0")]);
         study.parallelism = 3;
@@ -465,7 +465,7 @@ fn raising_the_target_reopens_a_study_and_an_unreached_one_goes_on() {
 }
 
 fn small_study() -> Study {
-    space::study(small(), SamplerKind::Grid, 5)
+    space::study(small(), Sampler::Grid, 5)
 }
 
 fn with_phase(index: u32, phase: Phase, value: Option<f64>) -> Trial {

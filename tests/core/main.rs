@@ -6,6 +6,7 @@ mod build;
 mod decide;
 mod files;
 mod pruners;
+mod samplers;
 mod space;
 mod support;
 mod validation;

@@ -2,17 +2,17 @@
 
 use jiff::Timestamp;
 use sweep_operator::core::pruner::{Hyperband, Median, Pruner, Verdict};
-use sweep_operator::core::sampler::SamplerKind;
+use sweep_operator::core::sampler::Sampler;
 use sweep_operator::core::{
-    Direction, Domain, Parameter, Phase, Recorded, Series, Space, Study, Trial, ValueOf, decide,
+    Direction, Domain, Parameter, Phase, Recorded, Scale, Series, Space, Study, Trial, ValueOf, decide,
 };
 
 use crate::space;
 
 fn study(pruner: Pruner, direction: Direction) -> Study {
-    let domain = Domain::Double { min: 0.0, max: 1.0, log: false, step: None };
+    let domain = Domain::Double { min: 0.0, max: 1.0, scale: Scale::Linear, step: None };
     let parameter = Parameter { name: "x".to_owned(), domain, when: Vec::new(), inactive_value: None };
-    let mut study = space::study(Space::new(vec![parameter]), SamplerKind::Random, 1);
+    let mut study = space::study(Space::new(vec![parameter]), Sampler::Random, 1);
     study.objective.direction = direction;
     study.pruner = Some(pruner);
     study

@@ -196,6 +196,70 @@ fn conditions() {
 }
 
 #[test]
+fn conditions_on_a_range() {
+    let when = "/parameters/4/when";
+    let at = "spec.parameters[4].when[0]";
+    let on = |name: &str, condition: Value| {
+        let mut entry = json!({"parameter": name});
+        entry.as_object_mut().unwrap().extend(condition.as_object().unwrap().clone());
+        json!([entry])
+    };
+    all_are_refused(&[
+        (when, on("layers", json!({})), at, "must have either `in`, or `min`"),
+        (when, on("layers", json!({"in": ["3"], "min": 2})), at, "must have either `in`, or `min`"),
+        (when, on("layers", json!({"in": ["3"]})), &format!("{at}.parameter"), "is a range: `in` needs"),
+        (when, on("optimizer", json!({"min": 2})), &format!("{at}.parameter"), "is no range: `min` and `max` need"),
+        (when, on("batch", json!({"min": 2})), &format!("{at}.parameter"), "is no range"),
+        (when, on("layers", json!({"min": 5, "max": 4})), at, "never holds: \"layers\" is from 1 to 8"),
+        (when, on("layers", json!({"min": 9})), at, "never holds"),
+        (when, on("learning_rate", json!({"max": 1e-6})), at, "never holds"),
+    ]);
+    for condition in [json!({"min": 3}), json!({"max": 3}), json!({"min": 3, "max": 3})] {
+        let fine = patched(&[(when, on("layers", condition)), ("/initialAssignments", json!([]))]);
+        assert_eq!(check(fine).map(|_| ()), Ok(()));
+    }
+}
+
+#[test]
+fn priors() {
+    let d = "spec.parameters[0].double.prior";
+    let i = "spec.parameters[1].int.prior";
+    let double = |prior: Value| json!({"min": 1e-5, "max": 1e-1, "prior": prior});
+    let with = |field: &str, value: Value| {
+        let mut double = double(json!({"logNormal": {}}));
+        double[field] = value;
+        double
+    };
+    let at = "/parameters/0/double";
+    all_are_refused(&[
+        (at, double(json!({})), d, "exactly one of normal and logNormal"),
+        (at, double(json!({"normal": {}, "logNormal": {}})), d, "exactly one of normal and logNormal"),
+        (at, with("scale", json!("Log")), d, "exclude each other"),
+        (at, with("step", json!(1e-3)), &format!("{d}.logNormal"), "exclude each other"),
+        (at, with("min", json!(0)), &format!("{d}.logNormal"), "needs min above 0"),
+        (at, double(json!({"normal": {"mean": 1}})), &format!("{d}.normal.mean"), "1 is outside 0.00001 to 0.1"),
+        (at, double(json!({"logNormal": {"mean": 0}})), &format!("{d}.logNormal.mean"), "0 is outside -11.5"),
+        (
+            at,
+            double(json!({"normal": {"standardDeviation": 0}})),
+            &format!("{d}.normal.standardDeviation"),
+            "must be above 0",
+        ),
+        (
+            "/parameters/1/int",
+            json!({"min": 1, "max": 8, "prior": {"normal": {"mean": 9}}}),
+            &format!("{i}.normal.mean"),
+            "outside 1 to 8",
+        ),
+    ]);
+    for prior in
+        [json!({"normal": {}}), json!({"logNormal": {}}), json!({"normal": {"mean": 0.01, "standardDeviation": 0.001}})]
+    {
+        assert_eq!(check(patched(&[(at, double(prior))])).map(|_| ()), Ok(()));
+    }
+}
+
+#[test]
 fn conditions_that_cannot_be_counted() {
     let parents = (0..32).map(|i| json!({"name": format!("a{i}"), "categorical": {"values": ["x", "y"]}}));
     let children = (0..32).map(|i| {
@@ -281,7 +345,14 @@ fn samplers_pruners_and_metrics() {
     let h = "spec.pruner.hyperband";
     let m = "spec.pruner.median";
     all_are_refused(&[
-        ("/sampler", json!({}), "spec.sampler", "exactly one of random, grid and sobol"),
+        ("/sampler", json!({}), "spec.sampler", "exactly one of auto, random, grid, sobol, tpe, gp and cmaes"),
+        ("/sampler", json!({"tpe": {"startupTrials": 0}}), "spec.sampler.tpe.startupTrials", "must be from 1"),
+        ("/sampler", json!({"tpe": {"candidates": 1001}}), "spec.sampler.tpe.candidates", "must be from 1 to 1000"),
+        ("/sampler", json!({"tpe": {"gamma": 0.6}}), "spec.sampler.tpe.gamma", "must be from 0.01 to 0.5"),
+        ("/sampler", json!({"gp": {"startupTrials": 0}}), "spec.sampler.gp.startupTrials", "must be from 1"),
+        ("/sampler", json!({"cmaes": {"sigma": 0}}), "spec.sampler.cmaes.sigma", "must be from 0.001 to 1"),
+        ("/sampler", json!({"cmaes": {"population": 1}}), "spec.sampler.cmaes.population", "must be from 2"),
+        ("/sampler", json!({"cmaes": {"restarts": 21}}), "spec.sampler.cmaes.restarts", "must be from 0 to 20"),
         ("/sampler", json!({"random": {}, "sobol": {}}), "spec.sampler", "exactly one"),
         ("/sampler", json!({"grid": {}}), "spec.parameters[0]", "needs a step for a double"),
         ("/pruner", json!({}), "spec.pruner", "exactly one of median and hyperband"),

@@ -11,7 +11,7 @@ pub fn first_untried(study: &Study, size: u128, tried: &Tried) -> Assignments {
     loop {
         let configuration = study.space.nth(order.at(position));
         // Among size + 1 positions one is untried, or the space were exhausted; the end is for safety.
-        if !tried.contains(&configuration) || position + 1 >= order.size {
+        if !tried.contains(&study.space, &configuration) || position + 1 >= order.size {
             return configuration;
         }
         position += 1;

@@ -1,47 +1,107 @@
 //! Samplers: what proposes assignments. One file each; all are pure functions of the study, its history
 //! and the index of the trial to propose.
 
+mod auto;
+mod cmaes;
+mod gp;
 mod grid;
+mod learned;
 mod random;
 mod sobol;
+mod tpe;
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
+
+pub use auto::Standing;
+pub use cmaes::Cmaes;
+pub use gp::Gp;
+pub use tpe::Tpe;
 
 use super::space::{Assignments, Space};
 use super::study::{Study, Trial};
+use learned::{Learned, Points, point};
 
-/// The samplers by name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SamplerKind {
+/// The samplers, with their settings.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Sampler {
+    /// Chooses among the others by the space and by how many trials have finished.
+    Auto,
     /// Independent draws.
     Random,
     /// Every configuration of a finite space once.
     Grid,
     /// A scrambled Sobol sequence.
     Sobol,
+    /// A tree-structured Parzen estimator.
+    Tpe(Tpe),
+    /// Bayesian optimisation with a Gaussian process.
+    Gp(Gp),
+    /// An evolution strategy that adapts its covariance matrix.
+    Cmaes(Cmaes),
 }
 
 /// What a sampler answers.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Next {
     /// Try this.
-    Propose(Assignments),
+    Propose(Suggestion),
     /// Every configuration of the space has been tried.
     Exhausted,
 }
 
-impl SamplerKind {
+/// A configuration to try, and what is to be recorded of how it came about.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Suggestion {
+    /// The configuration.
+    pub assignments: Assignments,
+    /// The sampler's name: `auto` gives that of the one it stands at.
+    pub sampler: &'static str,
+    /// The version of that sampler's algorithm.
+    pub version: u32,
+    /// The generation of CMA-ES.
+    pub generation: Option<u32>,
+}
+
+/// What was computed for earlier proposals of one study. It makes the next ones faster, and never different.
+#[derive(Default)]
+pub struct Cache {
+    points: Points,
+    gp: gp::Cache,
+    tpe: tpe::Cache,
+    cmaes: cmaes::Cache,
+}
+
+/// The proposal for trial `index` of a study, after `history` and what was `proposed` since: the initial assignments that
+/// no trial has, in their order, then what the sampler says.
+pub fn next(study: &Study, history: &[Trial], proposed: &[Trial], index: u32, cache: &mut Cache) -> Next {
+    for initial in &study.initial {
+        let initial_key = point(&study.space, initial).map(|point| key(&point));
+        let mut trials = history.iter().chain(proposed);
+        let is_tried = trials.any(|trial| cache.points.of(&study.space, trial).map(|point| key(&point)) == initial_key);
+        if !is_tried {
+            let (assignments, sampler) = (initial.clone(), "initial");
+            return Next::Propose(Suggestion { assignments, sampler, version: 1, generation: None });
+        }
+    }
+    study.sampler.next(study, history, proposed, index, cache)
+}
+
+impl Sampler {
     /// Its name in the API.
-    pub fn name(self) -> &'static str {
+    pub fn name(&self) -> &'static str {
         match self {
-            SamplerKind::Random => "random",
-            SamplerKind::Grid => "grid",
-            SamplerKind::Sobol => "sobol",
+            Sampler::Auto => "auto",
+            Sampler::Random => "random",
+            Sampler::Grid => "grid",
+            Sampler::Sobol => "sobol",
+            Sampler::Tpe(_) => "tpe",
+            Sampler::Gp(_) => "gp",
+            Sampler::Cmaes(_) => "cmaes",
         }
     }
 
     /// The version of its algorithm: to be raised whenever its proposals change.
-    pub fn version(self) -> u32 {
+    pub fn version(&self) -> u32 {
         1
     }
 
@@ -49,11 +109,11 @@ impl SamplerKind {
     ///
     /// # Errors
     /// Each problem as (position of the parameter, message).
-    pub fn capabilities(self, space: &Space) -> Result<(), Vec<(usize, String)>> {
+    pub fn capabilities(&self, space: &Space) -> Result<(), Vec<(usize, String)>> {
         let parameters = space.parameters().iter().enumerate();
         match self {
-            SamplerKind::Grid => {
-                let continuous = parameters.filter(|(_, p)| p.domain.size().is_none());
+            Sampler::Grid => {
+                let continuous = parameters.filter(|(_, p)| p.domain.is_continuous());
                 let problems: Vec<_> = continuous
                     .map(|(i, _)| {
                         (i, "the grid sampler needs a step for a double: add step, or use another sampler".to_owned())
@@ -62,39 +122,113 @@ impl SamplerKind {
                 if problems.is_empty() { Ok(()) } else { Err(problems) }
             }
             // Sobol: sobol_burley has 256 dimensions and 2^16 points, the API at most 64 and 10,000.
-            SamplerKind::Random | SamplerKind::Sobol => Ok(()),
+            _ => Ok(()),
         }
     }
 
-    /// The proposal for trial `index`. In a finite space no configuration is repeated while untried ones remain.
-    pub fn next(self, study: &Study, history: &[Trial], index: u32) -> Next {
-        let drawn = match self {
-            SamplerKind::Random => Some(random::propose(study, index)),
-            SamplerKind::Sobol => Some(sobol::propose(study, index)),
-            SamplerKind::Grid => None,
-        };
-        let Some(size) = study.space.size() else {
-            // A continuum does not repeat, and the grid's capabilities rule it out.
-            return Next::Propose(drawn.unwrap_or_else(|| study.space.nth(0)));
-        };
-        let tried = Tried::new(&study.space, history);
-        if tried.0.len() as u128 >= size {
+    /// The proposal for trial `index`, after `history` and what was `proposed` since. In a finite space no configuration
+    /// is repeated while untried ones remain.
+    fn next(&self, study: &Study, history: &[Trial], proposed: &[Trial], index: u32, cache: &mut Cache) -> Next {
+        let trials = || history.iter().chain(proposed);
+        let size = study.space.size();
+        let tried = size.map(|_| Tried::new(&study.space, trials(), &mut cache.points));
+        if let (Some(size), Some(tried)) = (size, &tried)
+            && tried.len() as u128 >= size
+        {
             return Next::Exhausted;
         }
-        let untried = drawn.filter(|drawn| !tried.contains(drawn));
-        Next::Propose(untried.unwrap_or_else(|| grid::first_untried(study, size, &tried)))
+        let suggested = self.suggest(study, trials, index, tried.as_ref(), cache);
+        let (Some(size), Some(tried)) = (size, tried) else {
+            return Next::Propose(suggested);
+        };
+        match self {
+            Sampler::Grid => {}
+            _ if !tried.contains(&study.space, &suggested.assignments) => return Next::Propose(suggested),
+            _ => {}
+        }
+        let assignments = grid::first_untried(study, size, &tried);
+        Next::Propose(Suggestion { assignments, ..suggested })
+    }
+
+    fn suggest<'a, I: Iterator<Item = &'a Trial>>(
+        &self,
+        study: &Study,
+        trials: impl Fn() -> I,
+        index: u32,
+        tried: Option<&Tried>,
+        cache: &mut Cache,
+    ) -> Suggestion {
+        let plain = |assignments| self.suggestion(assignments);
+        match self {
+            Sampler::Random => plain(random::propose(study, index)),
+            Sampler::Sobol => plain(sobol::propose(study, index)),
+            // What was tried is not looked at here.
+            Sampler::Grid => plain(study.space.nth(0)),
+            Sampler::Auto => {
+                let finished = trials().filter(|trial| auto::teaches(trial)).count();
+                let standing = auto::standing(study, finished);
+                standing.sampler.suggest(study, trials, index, tried, cache)
+            }
+            Sampler::Tpe(tpe) => {
+                let learned = Learned::new(study, trials(), &mut cache.points);
+                match learned.finished.len() < tpe.startup_trials as usize {
+                    true => plain(sobol::propose(study, index)),
+                    false => plain(tpe::propose(tpe, study, &learned, index, &mut cache.tpe)),
+                }
+            }
+            Sampler::Gp(gp) => {
+                let learned = Learned::new(study, trials(), &mut cache.points);
+                match learned.finished.len() < gp.startup_trials.max(1) as usize {
+                    true => plain(sobol::propose(study, index)),
+                    false => plain(gp::propose(study, &learned, index, tried, &mut cache.gp)),
+                }
+            }
+            Sampler::Cmaes(cmaes) => {
+                let learned = Learned::new(study, trials(), &mut cache.points);
+                let (assignments, generation) = cmaes::propose(cmaes, study, &learned, index, &mut cache.cmaes);
+                Suggestion { generation: Some(generation), ..plain(assignments) }
+            }
+        }
+    }
+
+    fn suggestion(&self, assignments: Assignments) -> Suggestion {
+        Suggestion { assignments, sampler: self.name(), version: self.version(), generation: None }
+    }
+
+    /// Which sampler is at work once so many trials have finished, and why: of interest where it chooses itself.
+    pub fn standing(&self, study: &Study, history: &[Trial]) -> String {
+        match self {
+            Sampler::Auto => {
+                let finished = history.iter().filter(|trial| auto::teaches(trial)).count();
+                auto::standing(study, finished).to_string()
+            }
+            other => other.name().to_owned(),
+        }
     }
 }
 
-/// The distinct configurations of a history.
-struct Tried(BTreeSet<Assignments>);
+/// The distinct configurations of a history, in a finite space.
+pub struct Tried(HashSet<Vec<u64>>);
 
 impl Tried {
-    fn new(space: &Space, history: &[Trial]) -> Tried {
-        Tried(history.iter().map(|trial| space.canonical(&trial.assignments)).collect())
+    fn new<'a>(space: &Space, trials: impl Iterator<Item = &'a Trial>, points: &mut Points) -> Tried {
+        Tried(trials.filter_map(|trial| Some(key(&points.of(space, trial)?))).collect())
     }
 
-    fn contains(&self, proposal: &Assignments) -> bool {
-        self.0.contains(proposal)
+    fn len(&self) -> usize {
+        self.0.len()
     }
+
+    fn has(&self, point: &[f64]) -> bool {
+        self.0.contains(&key(point))
+    }
+
+    fn contains(&self, space: &Space, assignments: &Assignments) -> bool {
+        point(space, assignments).is_some_and(|point| self.has(&point))
+    }
+}
+
+/// A point as something that can be compared: in a finite space the same configuration has the same bits.
+fn key(point: &[f64]) -> Vec<u64> {
+    point.iter().map(|x| x.to_bits()).collect()
 }

@@ -1,0 +1,307 @@
+//! `sweep ask-tell`: sampler and pruner for programs in any language. One JSON object a line on standard input, one answer
+//! a line on standard output, none of it kept back; several trials may be open at once.
+
+use std::io::{self, BufRead, Write};
+
+use jiff::{SignedDuration, Timestamp};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use crate::api::StudySpec;
+use crate::core::sampler::{self, Cache, Next};
+use crate::core::{Assignments, Phase, Study, Trial};
+use crate::validate::validate;
+
+/// A longer line is refused: ten thousand preloaded trials of 64 parameters fit.
+const LONGEST_LINE: usize = 256 << 20;
+
+/// What is asked for.
+#[derive(Deserialize)]
+#[serde(tag = "op", rename_all = "camelCase", deny_unknown_fields)]
+enum Request {
+    /// Begins a study: its spec, jobTemplate left out.
+    Init { study: Map<String, Value> },
+    /// Trials that have finished elsewhere.
+    Preload { trials: Vec<Preloaded> },
+    /// A configuration to try: the sampler's, or the caller's own.
+    Ask { params: Option<Map<String, Value>> },
+    /// An observation of a running trial.
+    Report { id: u32, step: u64, value: f64 },
+    /// A trial has finished.
+    Tell { id: u32, value: Option<f64>, state: Option<ToldState> },
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Preloaded {
+    params: Map<String, Value>,
+    value: f64,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum ToldState {
+    Completed,
+    Pruned,
+    Failed,
+}
+
+/// Answers until the end of the input.
+///
+/// # Errors
+/// Standard input cannot be read, or standard output not be written.
+pub fn run(mut input: impl BufRead, mut output: impl Write) -> io::Result<()> {
+    let mut session = None;
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let read = io::Read::take(&mut input, LONGEST_LINE as u64).read_until(b'\n', &mut line)?;
+        if read == 0 {
+            return Ok(());
+        }
+        if line.trim_ascii().is_empty() {
+            continue;
+        }
+        let answer = answer(&mut session, &line).unwrap_or_else(|message| json!({"error": message}));
+        writeln!(output, "{answer}")?;
+        output.flush()?;
+    }
+}
+
+fn answer(session: &mut Option<Session>, line: &[u8]) -> Result<Value, String> {
+    let request: Request = serde_json::from_slice(line).map_err(|error| error.to_string())?;
+    if let Request::Init { study } = request {
+        *session = Some(Session::new(study)?);
+        return Ok(json!({"ok": true}));
+    }
+    let session = session.as_mut().ok_or("there is no study yet: send init first")?;
+    match request {
+        Request::Init { .. } => Ok(json!({"ok": true})),
+        Request::Preload { trials } => session.preload(trials),
+        Request::Ask { params } => session.ask(params),
+        Request::Report { id, step, value } => session.report(id, step, value),
+        Request::Tell { id, value, state } => session.tell(id, value, state),
+    }
+}
+
+/// One study, and its trials by id.
+struct Session {
+    study: Study,
+    trials: Vec<Trial>,
+    /// How many have finished.
+    finished: u64,
+    cache: Cache,
+}
+
+impl Session {
+    fn new(mut spec: Map<String, Value>) -> Result<Session, String> {
+        // Nothing is run here; and who asks decides how many trials there are.
+        let container = json!({"name": "trainer", "image": "trainer"});
+        spec.insert("jobTemplate".to_owned(), json!({"spec": {"template": {"spec": {"containers": [container]}}}}));
+        let most = spec.get("maxTrials").and_then(Value::as_u64).unwrap_or(10_000).min(10_000);
+        spec.insert("maxTrials".to_owned(), most.into());
+        let spec: StudySpec = serde_path_to_error::deserialize(Value::Object(spec))
+            .map_err(|error| format!("study.{}: {}", error.path(), error.inner()))?;
+        let valid = validate("ask-tell", &spec).map_err(|problems| {
+            let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            problems.join("; ")
+        })?;
+        Ok(Session { study: valid.core, trials: Vec::new(), finished: 0, cache: Cache::default() })
+    }
+
+    fn preload(&mut self, trials: Vec<Preloaded>) -> Result<Value, String> {
+        // All or none.
+        let known: Vec<(Assignments, f64)> = trials
+            .into_iter()
+            .enumerate()
+            .map(|(at, trial)| match self.assignments(&trial.params) {
+                Ok(assignments) => Ok((assignments, trial.value)),
+                Err(message) => Err(format!("trials[{at}].params: {message}")),
+            })
+            .collect::<Result<_, String>>()?;
+        for (assignments, value) in known {
+            let id = self.open(assignments, None)?;
+            self.finish(id, Phase::Succeeded, Some(value));
+        }
+        Ok(json!({"ok": true}))
+    }
+
+    fn ask(&mut self, params: Option<Map<String, Value>>) -> Result<Value, String> {
+        let (assignments, generation) = match params {
+            Some(params) => (self.assignments(&params).map_err(|message| format!("params: {message}"))?, None),
+            None => match sampler::next(&self.study, &self.trials, &[], self.trials.len() as u32, &mut self.cache) {
+                Next::Propose(suggestion) => (suggestion.assignments, suggestion.generation),
+                Next::Exhausted => return Err("every configuration of the search space was tried".to_owned()),
+            },
+        };
+        let params = self.study.space.json(&assignments);
+        let id = self.open(assignments, generation)?;
+        Ok(json!({"id": id, "params": params}))
+    }
+
+    fn report(&mut self, id: u32, step: u64, value: f64) -> Result<Value, String> {
+        let rungs = self.study.pruner.as_ref().map(|pruner| pruner.rungs()).unwrap_or_default();
+        let direction = self.study.objective.direction;
+        self.running(id)?.series.push(step, value, direction, &rungs);
+        let verdicts = self.study.pruner.as_ref().map(|pruner| pruner.verdicts(&self.study, &self.trials));
+        let verdict = verdicts.into_iter().flatten().find(|verdict| verdict.index == id);
+        Ok(match verdict {
+            Some(verdict) => json!({"decision": "stop", "message": verdict.message}),
+            None => json!({"decision": "continue"}),
+        })
+    }
+
+    fn tell(&mut self, id: u32, value: Option<f64>, state: Option<ToldState>) -> Result<Value, String> {
+        let (which, direction) = (self.study.objective.value, self.study.objective.direction);
+        let trial = self.running(id)?;
+        let value = value.or_else(|| trial.series.value(which, direction).map(|(_, value)| value));
+        let (phase, value) = match state {
+            Some(ToldState::Failed) => (Phase::Failed, None),
+            Some(ToldState::Pruned) => (Phase::Pruned, None),
+            Some(ToldState::Completed) | None => {
+                let value = value.ok_or("a completed trial needs a value: give one, or a state of pruned or failed")?;
+                (Phase::Succeeded, Some(value))
+            }
+        };
+        self.finish(id, phase, value);
+        Ok(json!({"ok": true}))
+    }
+
+    fn open(&mut self, assignments: Assignments, generation: Option<u32>) -> Result<u32, String> {
+        let id = u32::try_from(self.trials.len()).map_err(|_| "there are too many trials".to_owned())?;
+        let bracket = self.study.pruner.as_ref().and_then(|pruner| pruner.bracket(id));
+        let trial = Trial { phase: Phase::Running, bracket, generation, ..Trial::proposed(id, assignments) };
+        self.trials.push(trial);
+        Ok(id)
+    }
+
+    fn running(&mut self, id: u32) -> Result<&mut Trial, String> {
+        let trial = self.trials.get_mut(id as usize).ok_or_else(|| format!("there is no trial {id}"))?;
+        match trial.phase.is_finished() {
+            true => Err(format!("trial {id} has finished")),
+            false => Ok(trial),
+        }
+    }
+
+    fn finish(&mut self, id: u32, phase: Phase, value: Option<f64>) {
+        self.finished += 1;
+        // There is no clock here: what counts is the order.
+        let time = Timestamp::UNIX_EPOCH.checked_add(SignedDuration::from_micros(self.finished as i64)).ok();
+        if let Some(trial) = self.trials.get_mut(id as usize) {
+            (trial.phase, trial.value, trial.completed) = (phase, value, time);
+        }
+    }
+
+    /// Typed JSON as the texts that a trainer would see.
+    fn assignments(&self, params: &Map<String, Value>) -> Result<Assignments, String> {
+        let text = |value: &Value| match value {
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        let given = params.iter().map(|(name, value)| (name.clone(), text(value))).collect();
+        self.study.space.parse(&given).map_err(|problems| {
+            let problems: Vec<String> = problems.iter().map(|(name, message)| format!("{name} {message}")).collect();
+            problems.join("; ")
+        })?;
+        Ok(self.study.space.canonical(&given))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    const INIT: &str = r#"{"op":"init","study":{"objectives":[{"metric":"value","direction":"Minimize"}],
+        "parameters":[{"name":"x","double":{"min":0,"max":1}},{"name":"n","int":{"min":1,"max":3}},
+                      {"name":"opt","categorical":{"values":["adam","sgd"]}},
+                      {"name":"m","double":{"min":0,"max":1},"when":[{"parameter":"opt","in":["sgd"]}]}],
+        "sampler":{"random":{}},"pruner":{"median":{"startupTrials":1}},"maxTrials":100000,"seed":1}}"#;
+
+    /// The answers to these lines.
+    fn told(lines: &[&str]) -> Vec<Value> {
+        let init = INIT.replace('\n', " ");
+        let input = std::iter::once(init.as_str()).chain(lines.iter().copied()).collect::<Vec<_>>().join("\n");
+        let mut output = Vec::new();
+        run(input.as_bytes(), &mut output).unwrap();
+        let answers = String::from_utf8(output).unwrap();
+        answers.lines().skip(1).map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    fn error(answer: &Value) -> &str {
+        answer["error"].as_str().unwrap_or_else(|| panic!("{answer}"))
+    }
+
+    #[test]
+    fn a_trial_is_asked_for_reported_and_told() {
+        let answers = told(&[
+            r#"{"op":"ask"}"#,
+            r#"{"op":"report","id":0,"step":1,"value":0.5}"#,
+            r#"{"op":"tell","id":0,"value":0.4}"#,
+        ]);
+        assert_eq!(answers[0]["id"], 0);
+        assert!(answers[0]["params"]["x"].is_f64() && answers[0]["params"]["n"].is_i64(), "{answers:?}");
+        assert_eq!(answers[1], json!({"decision": "continue"}));
+        assert_eq!(answers[2], json!({"ok": true}));
+    }
+
+    #[test]
+    fn a_losing_trial_is_to_stop() {
+        let answers = told(&[
+            r#"{"op":"ask"}"#,
+            r#"{"op":"ask"}"#,
+            r#"{"op":"report","id":0,"step":1,"value":0.1}"#,
+            r#"{"op":"tell","id":0,"value":0.1}"#,
+            r#"{"op":"report","id":1,"step":1,"value":0.9}"#,
+            r#"{"op":"tell","id":1,"state":"pruned"}"#,
+        ]);
+        assert_eq!(answers[4]["decision"], "stop");
+        assert_eq!(answers[5], json!({"ok": true}));
+    }
+
+    #[test]
+    fn the_caller_s_own_configuration_is_taken_and_checked() {
+        let answers = told(&[
+            r#"{"op":"ask","params":{"x":0.25,"n":2,"opt":"sgd","m":0.5}}"#,
+            r#"{"op":"ask","params":{"x":0.25,"n":2,"opt":"adam","m":0.5}}"#,
+            r#"{"op":"preload","trials":[{"params":{"x":7,"n":2,"opt":"adam"},"value":1}]}"#,
+        ]);
+        assert_eq!(answers[0]["params"], json!({"x": 0.25, "n": 2, "opt": "sgd", "m": 0.5}));
+        assert!(error(&answers[1]).contains("m is inactive"), "{answers:?}");
+        assert!(error(&answers[2]).contains("trials[0].params: x 7 is outside"), "{answers:?}");
+    }
+
+    #[test]
+    fn what_cannot_be_answered_is_told_and_the_program_goes_on() {
+        let answers = told(&[
+            "nonsense",
+            r#"{"op":"fly"}"#,
+            r#"{"op":"tell","id":7,"value":1}"#,
+            r#"{"op":"ask","speed":9}"#,
+            r#"{"op":"ask"}"#,
+            r#"{"op":"tell","id":0}"#,
+            r#"{"op":"tell","id":0,"value":1}"#,
+            r#"{"op":"tell","id":0,"value":1}"#,
+        ]);
+        assert!(error(&answers[1]).contains("unknown variant `fly`"));
+        assert!(error(&answers[2]).contains("there is no trial 7"));
+        assert!(error(&answers[3]).contains("speed"), "{answers:?}");
+        assert_eq!(answers[4]["id"], 0);
+        assert!(error(&answers[5]).contains("needs a value"));
+        assert_eq!(answers[6], json!({"ok": true}));
+        assert!(error(&answers[7]).contains("trial 0 has finished"));
+    }
+
+    #[test]
+    fn a_study_that_is_not_valid_is_refused_with_its_field_paths() {
+        let mut session = None;
+        let problem = |session: &mut Option<Session>, line: &str| answer(session, line.as_bytes()).unwrap_err();
+        assert!(problem(&mut session, r#"{"op":"ask"}"#).contains("send init first"));
+        let init = INIT.replace('\n', " ");
+        let wrong = init.replace(r#""min":1,"max":3"#, r#""min":5,"max":3"#);
+        assert!(problem(&mut session, &wrong).contains("spec.parameters[1].int.min"));
+        let wrong = init.replace(r#""min":1,"max":3"#, r#""min":"one","max":3"#);
+        assert!(problem(&mut session, &wrong).contains("study.parameters[1].int.min"));
+    }
+}

@@ -1,0 +1,149 @@
+//! Bayesian optimisation with a Gaussian process.
+
+mod acquisition;
+mod fit;
+mod kernel;
+mod model;
+mod warp;
+
+use super::learned::{Finished, Learned, Outcome, Point};
+use super::{Tried, learned};
+use crate::core::space::Assignments;
+use crate::core::study::Study;
+use acquisition::Search;
+pub use acquisition::snapped;
+use kernel::Structure;
+use model::{Covariance, Posterior};
+
+/// Settings of the sampler.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Gp {
+    /// How many trials must have finished before the model is asked.
+    pub startup_trials: u32,
+}
+
+impl Gp {
+    /// How many trials usually come first: enough to fill the places there are, and a quarter of all at most.
+    pub fn usual_startup(parallelism: u32, max_trials: u32) -> u32 {
+        parallelism.max(8).min((max_trials / 4).max(1))
+    }
+}
+
+/// More trials than this are not modelled: a part of them is.
+pub const MOST_TRIALS: usize = 500;
+
+/// The hyperparameters are fitted to so many trials at most.
+const MOST_FITTED: usize = 160;
+
+/// The last fit, and what it was of.
+#[derive(Default)]
+pub struct Cache(Option<Fitted>);
+
+struct Fitted {
+    /// Index and outcome of the trials that the fit saw.
+    of: Vec<(u32, Outcome)>,
+    structure: Structure,
+    /// Which of them are modelled.
+    chosen: Vec<usize>,
+    covariance: Covariance,
+}
+
+/// The next configuration. `learned` has finished trials.
+pub fn propose(study: &Study, learned: &Learned, index: u32, tried: Option<&Tried>, cache: &mut Cache) -> Assignments {
+    let finished = &learned.finished;
+    let fitted = fitted(study, finished, cache);
+    let seen = fitted.of.len();
+    let modelled: Vec<usize> = fitted.chosen.iter().copied().chain(seen..finished.len()).collect();
+    // Rows of trials that have finished since the fit; of another history the common beginning is kept.
+    let known = fitted.covariance.points.len();
+    let common = (0..known.min(modelled.len()))
+        .take_while(|&i| same(&fitted.covariance.points[i], &finished[modelled[i]].point))
+        .count();
+    fitted.covariance.truncate(common);
+    let rest: Vec<Point> = modelled[common..].iter().map(|&i| finished[i].point.clone()).collect();
+    fitted.covariance.append(&fitted.structure, &rest);
+    let outcomes: Vec<Outcome> = modelled.iter().map(|&i| finished[i].outcome).collect();
+    let mut outputs = warp::warp(&outcomes);
+    let posterior = Posterior::new(&fitted.structure, &fitted.covariance, &outputs);
+    // With noise the lowest output is luck: what the surrogate makes of it counts.
+    let means: Vec<f64> = modelled.iter().map(|&i| posterior.mean(&finished[i].point)).collect();
+    let mut order: Vec<usize> = (0..modelled.len()).collect();
+    order.sort_by(|&a, &b| means[a].total_cmp(&means[b]));
+    let incumbent = means[order[0]];
+    let mut best: Vec<Point> = Vec::new();
+    for &i in &order {
+        let point = &finished[modelled[i]].point;
+        if best.iter().all(|known| !same(known, point)) {
+            best.push(point.clone());
+        }
+        if best.len() == 5 {
+            break;
+        }
+    }
+    // Pending trials are believed to come out at the mean (Ginsbourger 2010, "kriging believer"): they teach only that
+    // their surroundings are being looked at.
+    for pending in &learned.pending {
+        let mean = Posterior::new(&fitted.structure, &fitted.covariance, &outputs).mean(&pending.point);
+        fitted.covariance.append(&fitted.structure, std::slice::from_ref(&pending.point));
+        outputs.push(mean);
+    }
+    let posterior = Posterior::new(&fitted.structure, &fitted.covariance, &outputs);
+    let point = Search { study, posterior: &posterior, incumbent, best: &best, tried }.run(index);
+    fitted.covariance.truncate(modelled.len());
+    learned::assignments(&study.space, &point)
+}
+
+/// Bit for bit, inactive coordinates too.
+fn same(a: &[f64], b: &[f64]) -> bool {
+    a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits())
+}
+
+/// The fit for so many finished trials: at counts that grow by a tenth, so that what came in between does not matter.
+fn fitted<'a>(study: &Study, finished: &[Finished], cache: &'a mut Cache) -> &'a mut Fitted {
+    let count = fit_at(finished.len());
+    let of: Vec<(u32, Outcome)> = finished[..count].iter().map(|trial| (trial.index, trial.outcome)).collect();
+    if cache.0.as_ref().is_some_and(|fitted| fitted.of != of) {
+        cache.0 = None;
+    }
+    cache.0.get_or_insert_with(|| {
+        let structure = Structure::new(&study.space);
+        let outcomes: Vec<Outcome> = of.iter().map(|(_, outcome)| *outcome).collect();
+        let chosen = chosen(&outcomes, MOST_TRIALS - MOST_TRIALS / 10);
+        let few = self::chosen(&outcomes, MOST_FITTED);
+        let outputs = warp::warp(&outcomes);
+        let (points, outputs): (Vec<Point>, Vec<f64>) =
+            few.iter().map(|&i| (finished[i].point.clone(), outputs[i])).unzip();
+        let hyperparameters = fit::fit(&structure, &points, &outputs);
+        Fitted { of, structure, chosen, covariance: Covariance::new(hyperparameters) }
+    })
+}
+
+/// The last count, up to `n`, at which hyperparameters are fitted.
+fn fit_at(n: usize) -> usize {
+    let mut count = 1;
+    loop {
+        let next = count + (count / 10).clamp(1, MOST_TRIALS / 10);
+        if next > n {
+            return count;
+        }
+        count = next;
+    }
+}
+
+/// Up to `most` of the trials, in their order: half of them the best, the others spread evenly over the rest.
+fn chosen(outcomes: &[Outcome], most: usize) -> Vec<usize> {
+    let n = outcomes.len();
+    if n <= most {
+        return (0..n).collect();
+    }
+    let mut order: Vec<usize> = (0..n).collect();
+    order.sort_by(|&a, &b| {
+        let (a, b) = (outcomes[a].merit(), outcomes[b].merit());
+        a.0.total_cmp(&b.0).then(a.1.cmp(&b.1))
+    });
+    let rest = order.split_off(most / 2);
+    let others = most - order.len();
+    order.extend((0..others).map(|i| rest[i * rest.len() / others]));
+    order.sort_unstable();
+    order
+}

@@ -1,0 +1,174 @@
+//! What models learn from: configurations as points of the unit cube, and what came of them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use super::super::space::{Assignments, Space, Value};
+use super::super::study::{Direction, Phase, Study, Trial};
+
+/// A configuration: for each parameter, in order, its place in [0, 1] (the middle of its bin, in a finite domain), the
+/// position of a category, or NaN where it is inactive.
+pub type Point = Arc<[f64]>;
+
+/// The point of `assignments`; of ones that do not lie in the space, None.
+pub fn point(space: &Space, assignments: &Assignments) -> Option<Point> {
+    let values = space.parse(assignments).ok()?;
+    let coordinate = |(parameter, value): (&super::super::space::Parameter, Option<Value>)| match value {
+        None => f64::NAN,
+        Some(Value::Choice(position)) if parameter.domain.is_categorical() => position as f64,
+        Some(value) => parameter.domain.unit(value),
+    };
+    Some(space.parameters().iter().zip(values).map(coordinate).collect())
+}
+
+/// The assignments at `point`; coordinates of inactive parameters do not matter.
+pub fn assignments(space: &Space, point: &[f64]) -> Assignments {
+    space.assemble(|position, domain| match domain.is_categorical() {
+        true => Value::Choice(if point[position] >= 0.0 { point[position] as usize } else { 0 }),
+        false => domain.at_unit(if point[position] >= 0.0 { point[position] } else { 0.0 }),
+    })
+}
+
+/// What came of a finished trial, to be minimised.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Outcome {
+    /// It ran to its end.
+    Value(f64),
+    /// It was pruned: what it would compare with at the model's step, as others of its standing had it there.
+    Pruned(f64),
+    /// Worse than any value.
+    Failed,
+}
+
+impl Outcome {
+    /// Its value, if it has one.
+    pub fn value(self) -> Option<f64> {
+        match self {
+            Outcome::Value(value) | Outcome::Pruned(value) => Some(value),
+            Outcome::Failed => None,
+        }
+    }
+
+    /// An order by merit: pruned trials after completed ones of the same value, failed ones last.
+    pub fn merit(self) -> (f64, u8) {
+        match self {
+            Outcome::Value(value) => (value, 0),
+            Outcome::Pruned(value) => (value, 1),
+            Outcome::Failed => (f64::INFINITY, 2),
+        }
+    }
+}
+
+/// A finished trial.
+#[derive(Clone, Debug)]
+pub struct Finished {
+    /// Its index.
+    pub index: u32,
+    /// Where it was.
+    pub point: Point,
+    /// What came of it.
+    pub outcome: Outcome,
+    /// The generation of CMA-ES that it belongs to.
+    pub generation: Option<u32>,
+}
+
+/// The history as models see it.
+pub struct Learned {
+    /// Finished trials in the order of their completion.
+    pub finished: Vec<Finished>,
+    /// Where trials are pending, by index.
+    pub pending: Vec<Pending>,
+}
+
+/// A trial that has not finished.
+pub struct Pending {
+    /// Its index.
+    pub index: u32,
+    /// Where it is.
+    pub point: Point,
+}
+
+/// Points by trial index: a trial's assignments never change.
+#[derive(Default)]
+pub struct Points(HashMap<u32, Option<Point>>);
+
+impl Points {
+    /// The point of a trial.
+    pub fn of(&mut self, space: &Space, trial: &Trial) -> Option<Point> {
+        self.0.entry(trial.index).or_insert_with(|| point(space, &trial.assignments)).clone()
+    }
+}
+
+impl Learned {
+    /// Of these trials. Those that were stopped from outside have taught nothing.
+    pub fn new<'a>(study: &Study, trials: impl Iterator<Item = &'a Trial>, points: &mut Points) -> Learned {
+        let (mut ended, mut pending) = (Vec::new(), Vec::new());
+        for trial in trials {
+            let Some(point) = points.of(&study.space, trial) else { continue };
+            match trial.phase {
+                Phase::Pending | Phase::Running => {
+                    pending.push(Pending { index: trial.index, point });
+                }
+                Phase::Stopped => {}
+                Phase::Succeeded | Phase::Pruned | Phase::Failed => ended.push((trial, point)),
+            }
+        }
+        pending.sort_by_key(|trial| trial.index);
+        ended.sort_by_key(|(trial, _)| (trial.completed.is_none(), trial.completed, trial.index));
+        let outcomes = outcomes(study, &ended.iter().map(|(trial, _)| *trial).collect::<Vec<_>>());
+        let finished = ended.into_iter().zip(outcomes).map(|((trial, point), outcome)| Finished {
+            index: trial.index,
+            point,
+            outcome,
+            generation: trial.generation,
+        });
+        Learned { finished: finished.collect(), pending }
+    }
+}
+
+/// What came of each of these finished trials. With pruned ones among them all are compared at one step, as BOHB does
+/// (Falkner 2018): the highest that a few more trials have reached than there are parameters.
+fn outcomes(study: &Study, ended: &[&Trial]) -> Vec<Outcome> {
+    let sign = match study.objective.direction {
+        Direction::Minimize => 1.0,
+        Direction::Maximize => -1.0,
+    };
+    if ended.iter().all(|trial| trial.phase != Phase::Pruned) {
+        let outcome = |trial: &&Trial| trial.value.map_or(Outcome::Failed, |value| Outcome::Value(sign * value));
+        return ended.iter().map(outcome).collect();
+    }
+    let at = |trial: &Trial, step| {
+        trial.series.value_at(step, study.objective.value, study.objective.direction).map(|(_, value)| sign * value)
+    };
+    let mut last: Vec<u64> = ended.iter().filter_map(|trial| trial.series.last_step()).collect();
+    last.sort_unstable_by(|a, b| b.cmp(a));
+    let enough = study.space.parameters().len() + 2;
+    let step = last.get(enough - 1).or(last.last()).copied().unwrap_or(0);
+    let peers: Vec<&Trial> =
+        ended.iter().copied().filter(|trial| trial.series.last_step().is_some_and(|last| last >= step)).collect();
+    let mut values: Vec<f64> = peers.iter().filter_map(|peer| at(peer, step)).collect();
+    values.sort_unstable_by(f64::total_cmp);
+    // Trials stop at few different steps: the peers' values at each are looked up once.
+    let mut then = BTreeMap::<u64, Vec<f64>>::new();
+    let outcome = |trial: &&Trial| match trial.phase {
+        Phase::Failed => Outcome::Failed,
+        Phase::Succeeded if trial.series.last_step().is_none_or(|last| last <= step) => {
+            trial.value.map_or(Outcome::Failed, |value| Outcome::Value(sign * value))
+        }
+        _ => match trial.series.last_step() {
+            None => Outcome::Failed,
+            Some(last) if last >= step => at(trial, step).map_or(Outcome::Failed, Outcome::Value),
+            Some(last) => {
+                let Some(own) = at(trial, last) else { return Outcome::Failed };
+                let then = then.entry(last).or_insert_with(|| {
+                    let mut then: Vec<f64> = peers.iter().filter_map(|peer| at(peer, last)).collect();
+                    then.sort_unstable_by(f64::total_cmp);
+                    then
+                });
+                let standing = then.partition_point(|value| *value < own).min(values.len().saturating_sub(1));
+                values.get(standing).map_or(Outcome::Pruned(own), |value| Outcome::Pruned(*value))
+            }
+        },
+    };
+    ended.iter().map(outcome).collect()
+}
