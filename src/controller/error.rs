@@ -87,21 +87,32 @@ fn describe(error: &kube::Error) -> String {
 
 /// Failures of each object in a row: conflicts are tried again soon, others from 5 s to 5 min apart.
 #[derive(Default)]
-pub struct Failures(Mutex<HashMap<String, u32>>);
+pub struct Failures(Mutex<HashMap<String, Row>>);
+
+#[derive(Default)]
+struct Row {
+    conflicts: u32,
+    failures: u32,
+}
+
+/// So many conflicts in a row are news on its way; more of them are a failure.
+const EXPECTED_CONFLICTS: u32 = 5;
 
 impl Failures {
     /// How long to wait after one more failure: at least as long as the API server asks for.
     pub fn next(&self, uid: &str, error: &Error) -> Duration {
         // Those of deleted objects are never reset.
-        let mut failures = to_remember(&self.0);
-        let count = failures.entry(uid.to_owned()).or_default();
-        *count += 1;
-        if error.is_expected() && *count <= 5 {
+        let mut rows = to_remember(&self.0);
+        let row = rows.entry(uid.to_owned()).or_default();
+        if error.is_expected() && row.conflicts < EXPECTED_CONFLICTS {
+            row.conflicts += 1;
             return Duration::from_millis(200);
         }
+        row.failures += 1;
         let asked =
             error.status().and_then(|status| status.details.as_ref()).map_or(0, |details| details.retry_after_seconds);
-        backoff(uid, *count, Duration::from_secs(5), Duration::from_secs(300)).max(Duration::from_secs(asked.into()))
+        backoff(uid, row.failures, Duration::from_secs(5), Duration::from_secs(300))
+            .max(Duration::from_secs(asked.into()))
     }
 
     /// It worked.
@@ -134,6 +145,18 @@ mod tests {
         assert!((240..=360).contains(&waits[8]), "{waits:?}");
         failures.reset("a");
         assert!(failures.next("a", &Error::Timeout).as_secs() <= 6);
+    }
+
+    #[test]
+    fn conflicts_do_not_lengthen_the_wait_after_a_failure() {
+        let conflict = r#"{"status": "Failure", "message": "", "reason": "Conflict", "code": 409}"#;
+        let conflict = Error::Api(kube::Error::Api(Box::new(serde_json::from_str(conflict).unwrap())));
+        let failures = Failures::default();
+        for _ in 0..EXPECTED_CONFLICTS {
+            assert_eq!(failures.next("a", &conflict), Duration::from_millis(200));
+        }
+        assert!((4..=6).contains(&failures.next("a", &Error::Timeout).as_secs()));
+        assert!(failures.next("a", &conflict).as_secs() >= 8, "a row without an end is a failure");
     }
 
     #[test]

@@ -49,7 +49,14 @@ impl Health {
         }
     }
 
-    /// A call for a list or watch has come back, if only with an error: the watch is at work.
+    /// The watch has listed, or says that it could not: it is at work.
+    pub fn heard(&self, scope: &str, kind: &'static str) {
+        if let Some(watch) = self.parts().watches.get_mut(&(scope.to_owned(), kind)) {
+            watch.answered = Instant::now();
+        }
+    }
+
+    /// A call for a watch has come back, if only with an error: the watch is at work.
     fn answered(&self, path: &str) {
         let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
         let Some(plural) = parts.last() else { return };
@@ -104,14 +111,14 @@ impl Drop for Reconcile {
     }
 }
 
-/// A client whose lists and watches tell `health` that they were answered: bookmarks and renewals of a quiet watch
-/// do not reach those who watch.
+/// A client whose watches tell `health` that they were answered: bookmarks and renewals of a quiet watch do not reach
+/// those who watch. Lists do not count: reconciles list as well.
 pub fn noting(client: Client, health: Arc<Health>) -> Client {
     let namespace = client.default_namespace().to_owned();
     let service = tower::service_fn(move |request: Request<Body>| {
         let (client, health) = (client.clone(), health.clone());
         async move {
-            let path = (request.method() == Method::GET).then(|| request.uri().path().to_owned());
+            let path = is_watch(&request).then(|| request.uri().path().to_owned());
             let response = client.send(request).await;
             if let Some(path) = path {
                 health.answered(&path);
@@ -122,9 +129,36 @@ pub fn noting(client: Client, health: Arc<Health>) -> Client {
     Client::new(service, namespace)
 }
 
+fn is_watch(request: &Request<Body>) -> bool {
+    let query = request.uri().query().unwrap_or_default();
+    request.method() == Method::GET && query.split('&').any(|pair| matches!(pair, "watch=true" | "watch=1"))
+}
+
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn lists_do_not_keep_a_watch_alive_and_watches_do() {
+        let health = Arc::new(Health::default());
+        health.expect("team-a", "trials");
+        let service = tower::service_fn(|_: Request<Body>| async {
+            Ok::<_, std::convert::Infallible>(http::Response::new(Body::empty()))
+        });
+        let client = noting(Client::new(service, "team-a"), health.clone());
+        let path = "/apis/sweep-operator.dev/v1alpha1/namespaces/team-a/trials";
+        let get = |query: &str| Request::get(format!("{path}?{query}")).body(Body::empty()).unwrap();
+        after(400).await;
+        client.send(get("&labelSelector=a%3Db")).await.unwrap();
+        after(300).await;
+        assert!(health.wedged(SILENCE).is_some());
+        client.send(get("&watch=true&resourceVersion=7")).await.unwrap();
+        assert_eq!(health.wedged(SILENCE), None);
+        after(700).await;
+        health.heard("team-a", "trials");
+        assert_eq!(health.wedged(SILENCE), None);
+    }
 
     async fn after(seconds: u64) {
         tokio::time::advance(Duration::from_secs(seconds)).await;

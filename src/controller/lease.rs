@@ -11,7 +11,7 @@ use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::error::{Error, found};
 
@@ -95,15 +95,27 @@ impl Election {
         tracing::info!(lease = self.settings.name, "leading");
         leads.send_replace(true);
         loop {
-            sleep(retry_period).await;
+            // Enforced also while a call is under way: others count from the renewal that they have seen.
+            match timeout_at(renewed + renew_deadline, self.renew()).await {
+                Ok(Ok(asked)) => renewed = asked,
+                Ok(Err(error)) => return error,
+                Err(_) => {
+                    let limit = renew_deadline.as_secs_f64();
+                    return Error::LeaseLost(format!("it could not be renewed for {limit} s"));
+                }
+            }
+        }
+    }
+
+    /// Tries until the Lease is renewed; when the call that did it was begun.
+    async fn renew(&mut self) -> Result<Instant, Error> {
+        loop {
+            sleep(self.settings.retry_period).await;
             let asked = Instant::now();
             match self.try_to_hold().await {
-                Ok(true) => renewed = asked,
-                Ok(false) => return Error::LeaseLost(format!("{} has it now", self.holder())),
+                Ok(true) => return Ok(asked),
+                Ok(false) => return Err(Error::LeaseLost(format!("{} has it now", self.holder()))),
                 Err(error) => tracing::warn!(%error, "the lease could not be renewed, will be tried again"),
-            }
-            if renewed.elapsed() >= renew_deadline {
-                return Error::LeaseLost(format!("it could not be renewed for {} s", renew_deadline.as_secs_f64()));
             }
         }
     }
@@ -176,18 +188,28 @@ pub async fn release(client: &Client, settings: &LeaseSettings) {
     let namespace = settings.namespace.as_deref().unwrap_or(client.default_namespace());
     let api: Api<Lease> = Api::namespaced(client.clone(), namespace);
     let released = async {
-        let lease = api.get(&settings.name).await?;
-        let holder = lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_ref());
-        if holder == Some(&settings.identity) {
+        loop {
+            let lease = api.get(&settings.name).await?;
+            let holder = lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_ref());
+            if holder != Some(&settings.identity) {
+                return Ok(());
+            }
             let preconditions = Preconditions { uid: lease.uid(), resource_version: lease.resource_version() };
             let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
-            api.delete(&settings.name, &params).await?;
-            tracing::info!(lease = settings.name, "released");
+            match api.delete(&settings.name, &params).await {
+                Ok(_) => {
+                    tracing::info!(lease = settings.name, "released");
+                    return Ok(());
+                }
+                // A renewal of ours that was still under way came in between.
+                Err(kube::Error::Api(status)) if status.code == 409 => {}
+                Err(error) => return Err(error),
+            }
         }
-        Ok::<(), kube::Error>(())
     };
     match timeout(settings.retry_period, released).await {
         Ok(Ok(())) => {}
+        Ok(Err(kube::Error::Api(status))) if status.code == 404 => {}
         Ok(Err(error)) => tracing::warn!(%error, "the lease could not be released: it expires"),
         Err(_) => tracing::warn!("the lease could not be released in time: it expires"),
     }
@@ -232,5 +254,62 @@ mod tests {
     fn one_that_nobody_holds_is_taken() {
         assert_eq!(step_after(&lease(None), 0), Step::Take);
         assert_eq!(step_after(&lease(Some("")), 0), Step::Take);
+    }
+
+    /// A client of an API server that answers as told: (method, the body of the answer); None never answers.
+    fn client(answer: impl Fn(&str) -> Option<(u16, serde_json::Value)> + Send + Sync + 'static) -> Client {
+        let answer = std::sync::Arc::new(answer);
+        let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+            let answer = answer.clone();
+            async move {
+                let Some((code, body)) = answer(request.method().as_str()) else {
+                    return std::future::pending().await;
+                };
+                let body = kube::client::Body::from(body.to_string().into_bytes());
+                Ok::<_, std::convert::Infallible>(http::Response::builder().status(code).body(body).unwrap())
+            }
+        });
+        Client::new(service, "default")
+    }
+
+    fn settings(duration: u64, renew_deadline: u64, retry_period: u64) -> LeaseSettings {
+        let [duration, renew_deadline, retry_period] =
+            [duration, renew_deadline, retry_period].map(Duration::from_secs);
+        let (name, identity) = ("sweep-operator".to_owned(), "we".to_owned());
+        LeaseSettings { name, namespace: None, identity, duration, renew_deadline, retry_period }
+    }
+
+    fn held(version: u32) -> serde_json::Value {
+        json!({"metadata": {"name": "sweep-operator", "uid": "1", "resourceVersion": version.to_string()},
+               "spec": {"holderIdentity": "we", "leaseDurationSeconds": 11}})
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_lease_is_given_up_before_others_may_take_it_also_while_a_call_hangs() {
+        use std::sync::atomic::{AtomicU32, Ordering};
+        let calls = AtomicU32::new(0);
+        // It is acquired by a GET and a PATCH; then the API server is silent.
+        let client = client(move |_| (calls.fetch_add(1, Ordering::Relaxed) < 2).then(|| (200, held(7))));
+        let (leads, leading) = watch::channel(false);
+        let start = Instant::now();
+        let error = Election::new(&client, settings(11, 10, 9), || Timestamp::UNIX_EPOCH).run(leads).await;
+        assert!(*leading.borrow() && matches!(error, Error::LeaseLost(_)), "{error}");
+        assert!(start.elapsed() <= Duration::from_secs(10), "{:?}", start.elapsed());
+    }
+
+    #[tokio::test]
+    async fn a_renewal_that_comes_in_between_does_not_keep_the_lease() {
+        use std::sync::Arc;
+        use std::sync::atomic::{AtomicU32, Ordering};
+        let deletions = Arc::new(AtomicU32::new(0));
+        let counted = deletions.clone();
+        let conflict = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+                              "message": "the version is another", "reason": "Conflict", "code": 409});
+        let client = client(move |method| match method {
+            "DELETE" if counted.fetch_add(1, Ordering::Relaxed) == 0 => Some((409, conflict.clone())),
+            _ => Some((200, held(7))),
+        });
+        release(&client, &settings(15, 10, 2)).await;
+        assert_eq!(deletions.load(Ordering::Relaxed), 2);
     }
 }

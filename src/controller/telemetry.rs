@@ -131,11 +131,11 @@ impl Telemetry {
         self.counted.lock().unwrap_or_else(PoisonError::into_inner).push(stores);
     }
 
-    fn count(&self) {
+    fn count(&self, counted: &[Stores]) {
         self.leader.set((*self.leading.borrow()).into());
         self.trials.clear();
         self.studies.clear();
-        for stores in self.counted.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        for stores in counted {
             for trial in stores.trials.state() {
                 let phase = trial.status.as_ref().map(|status| status.phase).unwrap_or_default();
                 self.trials.get_or_create(&PhaseLabels { phase: format!("{phase:?}") }).inc();
@@ -151,7 +151,9 @@ impl Telemetry {
 
     /// The text that Prometheus reads.
     pub fn text(&self) -> String {
-        self.count();
+        // Held to the end: two who ask at once must not count into each other's answer.
+        let counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        self.count(&counted);
         let mut text = String::new();
         match prometheus_client::encoding::text::encode(&mut text, &self.registry) {
             Ok(()) => text,

@@ -17,6 +17,7 @@ use kube::runtime::{WatchStreamExt, utils::Backoff, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::error::backoff;
 use super::health::Health;
@@ -173,7 +174,9 @@ where
     let health = health.clone();
     // kube asks again from the same version where a watch is refused as too old: only a new one lists again.
     let watches = stream::repeat_with(move || until_gone(watcher(api.clone(), config.clone()))).flatten();
-    watches.backoff(WatchBackoff { kind, failures: 0 }).filter_map(move |event| {
+    watches.backoff(WatchBackoff::new(kind)).filter_map(move |event| {
+        // What comes of lists, and errors; the answers to quiet watches are noted by the client.
+        health.heard(&scope, kind);
         let event = match event {
             Ok(event) => {
                 if matches!(event, Event::InitDone) {
@@ -211,21 +214,38 @@ fn until_gone<K>(
 struct WatchBackoff {
     kind: &'static str,
     failures: u32,
+    last_failure: Instant,
+}
+
+/// A watch that has not failed for so long after its last wait is well again: single events prove nothing.
+const WELL_AGAIN: Duration = Duration::from_secs(30);
+
+impl WatchBackoff {
+    fn new(kind: &'static str) -> WatchBackoff {
+        WatchBackoff { kind, failures: 0, last_failure: Instant::now() }
+    }
+
+    fn wait(&self) -> Duration {
+        backoff(self.kind, self.failures, Duration::from_secs(1), Duration::from_secs(60))
+    }
 }
 
 impl Iterator for WatchBackoff {
     type Item = Duration;
 
     fn next(&mut self) -> Option<Duration> {
+        if self.failures > 0 && self.last_failure.elapsed() >= self.wait() + WELL_AGAIN {
+            self.failures = 0;
+        }
         self.failures += 1;
-        Some(backoff(self.kind, self.failures, Duration::from_secs(1), Duration::from_secs(60)))
+        self.last_failure = Instant::now();
+        Some(self.wait())
     }
 }
 
 impl Backoff for WatchBackoff {
-    fn reset(&mut self) {
-        self.failures = 0;
-    }
+    /// Called at every event; how long there was no failure is what counts.
+    fn reset(&mut self) {}
 }
 
 fn readable<K: Resource<DynamicType = ()>>(kind: &'static str, event: Event<DeserializeGuard<K>>) -> Option<Event<K>> {
@@ -258,4 +278,25 @@ async fn each<K>(stream: impl Stream<Item = Result<Event<K>, watcher::Error>>, t
             std::future::ready(())
         })
         .await;
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_that_fails_after_each_event_is_tried_ever_less_often() {
+        let mut backoff = WatchBackoff::new("trials");
+        let mut waits = Vec::new();
+        for _ in 0..6 {
+            let wait = backoff.next().unwrap();
+            waits.push(wait);
+            tokio::time::advance(wait + Duration::from_secs(1)).await;
+            backoff.reset();
+        }
+        assert!(waits.windows(2).all(|pair| pair[0] < pair[1]), "{waits:?}");
+        tokio::time::advance(Duration::from_secs(100)).await;
+        assert!(backoff.next().unwrap() < Duration::from_secs(2));
+    }
 }
