@@ -17,6 +17,7 @@ use super::objects::is_owned_by;
 use super::telemetry::Telemetry;
 use super::watch::{Queues, Stores};
 use crate::api::{FIELD_MANAGER, Study, Trial};
+use crate::core::sampler::Cache;
 use crate::validate::{Problem, ValidStudy};
 
 /// How long to wait for the watch to bring our own last write; it asks for the next pass itself.
@@ -27,6 +28,9 @@ pub const TELL_AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// How long Trials that another leader has announced may take to be there. Short: after a crash they never come.
 const BEING_CREATED: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// Each may hold megabytes, of a Study of thousands of Trials.
+const MOST_SAMPLER_CACHES: usize = 200;
 
 /// What both controllers share. Nothing in it is needed for a right answer after a restart.
 pub struct Context {
@@ -41,6 +45,8 @@ pub struct Context {
     pub failures: Failures,
     /// The verdict on each Study's spec, by UID and generation: a dry run is asked once.
     verdicts: Mutex<HashMap<String, (i64, Verdict)>>,
+    /// What samplers have computed for each Study, by UID.
+    sampler_caches: Mutex<HashMap<String, Arc<Mutex<Cache>>>>,
     /// The last completion of each Study, by UID.
     completions: Mutex<HashMap<String, Timestamp>>,
     /// The Trial whose assignment each Study's ConfigMap holds, by the Study's UID.
@@ -85,6 +91,7 @@ impl Context {
             health,
             failures: Failures::default(),
             verdicts: Mutex::default(),
+            sampler_caches: Mutex::default(),
             completions: Mutex::default(),
             kept_best: Mutex::default(),
             written: Mutex::default(),
@@ -114,6 +121,16 @@ impl Context {
         let key = (study.uid().unwrap_or_default(), study.metadata.generation.unwrap_or_default());
         let mut verdicts = to_remember(&self.verdicts);
         verdicts.insert(key.0, (key.1, verdict.clone()));
+    }
+
+    /// What samplers have computed for this Study. Of much, what is of other Studies is dropped.
+    pub fn sampler_cache(&self, study: &Study) -> Arc<Mutex<Cache>> {
+        let mut caches = to_remember(&self.sampler_caches);
+        let uid = study.uid().unwrap_or_default();
+        if caches.len() >= MOST_SAMPLER_CACHES && !caches.contains_key(&uid) {
+            caches.clear();
+        }
+        caches.entry(uid).or_default().clone()
     }
 
     /// A completion time for a Trial of `study`: now, or just after the last one.

@@ -1,5 +1,7 @@
 //! What a study does next.
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 
 use super::pruner::Verdict;
@@ -26,6 +28,8 @@ pub struct Decision {
     pub stops: Vec<Stop>,
     /// Trials to create, in index order, once `recorded` is written.
     pub proposals: Vec<Proposal>,
+    /// Whether there are places for trials that only [`decide`] proposes.
+    pub wants_trials: bool,
     /// What to record about the study itself.
     pub recorded: Recorded,
     /// The best trial.
@@ -87,13 +91,9 @@ pub struct Proposal {
 }
 
 /// What the study does next. `history` holds every trial, in any order; `orphans` is how many Jobs or
-/// processes are not gone yet though their trials are: they hold a place each.
-pub fn decide(study: &Study, history: &[Trial], orphans: u32, recorded: &Recorded, now: Timestamp) -> Decision {
-    decide_with(study, history, orphans, recorded, now, &mut Cache::default())
-}
-
-/// As [`decide`], the same and faster, with what earlier decisions on this study have computed.
-pub fn decide_with(
+/// processes are not gone yet though their trials are: they hold a place each. What earlier decisions on this study have
+/// computed is in `cache`, and makes this one faster, not different.
+pub fn decide(
     study: &Study,
     history: &[Trial],
     orphans: u32,
@@ -101,7 +101,23 @@ pub fn decide_with(
     now: Timestamp,
     cache: &mut Cache,
 ) -> Decision {
-    let mut history = std::borrow::Cow::from(history);
+    decide_by(study, history, orphans, recorded, now, Some(cache))
+}
+
+/// As [`decide`], but no sampler is asked: quick, and without proposals.
+pub fn outlook(study: &Study, history: &[Trial], orphans: u32, recorded: &Recorded, now: Timestamp) -> Decision {
+    decide_by(study, history, orphans, recorded, now, None)
+}
+
+fn decide_by(
+    study: &Study,
+    history: &[Trial],
+    orphans: u32,
+    recorded: &Recorded,
+    now: Timestamp,
+    cache: Option<&mut Cache>,
+) -> Decision {
+    let mut history = Cow::from(history);
     if !history.is_sorted_by_key(|trial| trial.index) {
         history.to_mut().sort_by_key(|trial| trial.index);
     }
@@ -118,12 +134,13 @@ struct View<'a> {
 }
 
 impl View<'_> {
-    fn decide(&self, cache: &mut Cache) -> Decision {
+    fn decide(&self, cache: Option<&mut Cache>) -> Decision {
         let start = self.recorded.start.unwrap_or(self.now);
         let best = best(self.study.objective.direction, self.history);
         let mut decision = Decision {
             stops: Vec::new(),
             proposals: Vec::new(),
+            wants_trials: false,
             recorded: Recorded { start: Some(start), last_index: self.last_index(), ended: None },
             best,
             state: State::Running,
@@ -242,7 +259,7 @@ impl View<'_> {
         pruner.verdicts(self.study, self.history).into_iter().map(stop).collect()
     }
 
-    fn propose(&self, decision: &mut Decision, cache: &mut Cache) -> Proposed {
+    fn propose(&self, decision: &mut Decision, mut cache: Option<&mut Cache>) -> Proposed {
         let limits = &self.study.limits;
         let mut proposed: Vec<Trial> = Vec::new();
         loop {
@@ -254,6 +271,10 @@ impl View<'_> {
             }
             let Some(index) = decision.recorded.last_index.map_or(Some(0), |last| last.checked_add(1)) else {
                 return Proposed::Exhausted;
+            };
+            let Some(cache) = cache.as_deref_mut() else {
+                decision.wants_trials = true;
+                return Proposed::HeldBack;
             };
             let Suggestion { assignments, sampler, version, generation } =
                 match sampler::next(self.study, self.history, &proposed, index, cache) {

@@ -1,6 +1,6 @@
 //! The functional core: what a sweep does next. No clock, no I/O, no Kubernetes, no global randomness.
 //!
-//! [`decide`] is the one entry: a validated [`Study`], its history and the time go in, a [`Decision`]
+//! [`decide`] is the one entry, [`outlook`] the same before anything is proposed: a validated [`Study`], its history and the time go in, a [`Decision`]
 //! comes out. It is total, deterministic and idempotent: once a decision is carried out, deciding again
 //! asks for nothing more.
 
@@ -17,7 +17,7 @@ mod series;
 mod space;
 mod study;
 
-pub use decide::{Decision, Proposal, Recorded, State, Stop, decide, decide_with};
+pub use decide::{Decision, Proposal, Recorded, State, Stop, decide, outlook};
 pub use ranking::{Best, beats, best};
 pub use rng::{Stream, fnv1a, stream};
 pub use series::{MAX_POINTS, Series};

@@ -18,6 +18,7 @@ use super::screen::{self, ROWS, Row, Screen, View};
 use super::state::{Folder, StateError, immutable_differences, run_name};
 use crate::api::{self, Condition, DesiredState, StopRecord, Study, StudyStatus, Trial, TrialStatus};
 use crate::build::{Source, environment};
+use crate::core::sampler::Cache;
 use crate::core::{self, Decision, MAX_DISRUPTIONS, Phase, Proposal, State, Stop, decide};
 use crate::validate::{Problem, ValidStudy};
 
@@ -81,6 +82,8 @@ pub struct Sweep {
     exits: UnboundedReceiver<Ended>,
     last_completion: Option<Timestamp>,
     best: Option<core::Best>,
+    /// What the sampler has computed so far.
+    cache: Cache,
 }
 
 /// A Trial, with its process while it has one.
@@ -142,9 +145,10 @@ impl Sweep {
             ended,
             exits,
             best: None,
+            cache: Cache::default(),
             valid,
         };
-        sweep.best = decide(&sweep.valid.core, &sweep.history(), 0, &core::Recorded::default(), now()).best;
+        sweep.best = core::outlook(&sweep.valid.core, &sweep.history(), 0, &core::Recorded::default(), now()).best;
         sweep.recover()?;
         Ok(sweep)
     }
@@ -251,7 +255,7 @@ impl Sweep {
             let now = now();
             let history = self.history();
             let recorded = api::recorded(self.study.status.as_ref());
-            let decision = decide(&self.valid.core, &history, 0, &recorded, now);
+            let decision = decide(&self.valid.core, &history, 0, &recorded, now, &mut self.cache);
             self.show_best(&decision);
             for stop in &decision.stops {
                 self.stop(stop, now)?;

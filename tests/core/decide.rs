@@ -7,10 +7,10 @@ use sweep_operator::core::pruner::{Hyperband, Median, Pruner};
 use sweep_operator::core::sampler::Sampler;
 use sweep_operator::core::{
     Assignments, Best, Decision, Direction, Domain, EndReason, Limits, Parameter, Phase, Recorded, Scale, Space, State,
-    Study, Trial, ValueOf, decide, stream,
+    Study, Trial, ValueOf, stream,
 };
 
-use crate::space;
+use crate::space::{self, decide};
 
 /// Draws for the simulation.
 struct Dice(sweep_operator::core::Stream);

@@ -4,10 +4,10 @@ use jiff::Timestamp;
 use sweep_operator::core::pruner::{Hyperband, Median, Pruner, Verdict};
 use sweep_operator::core::sampler::Sampler;
 use sweep_operator::core::{
-    Direction, Domain, Parameter, Phase, Recorded, Scale, Series, Space, Study, Trial, ValueOf, decide,
+    Direction, Domain, Parameter, Phase, Recorded, Scale, Series, Space, Study, Trial, ValueOf,
 };
 
-use crate::space;
+use crate::space::{self, decide};
 
 fn study(pruner: Pruner, direction: Direction) -> Study {
     let domain = Domain::Double { min: 0.0, max: 1.0, scale: Scale::Linear, step: None };

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use jiff::Timestamp;
 use proptest::prelude::*;
 use serde_json::json;
 use sweep_operator::core::sampler::{Cache, Cmaes, Gp, Next, Sampler, Tpe, next};
 use sweep_operator::core::{
-    Activation, Assignments, Direction, Domain, Limits, Objective, Parameter, Phase, Scale, Space, Study, Trial, Value,
-    ValueOf, Values,
+    Activation, Assignments, Decision, Direction, Domain, Limits, Objective, Parameter, Phase, Recorded, Scale, Space,
+    Study, Trial, Value, ValueOf, Values,
 };
 
 use crate::support;
@@ -39,6 +40,11 @@ pub fn study(space: Space, sampler: Sampler, seed: u64) -> Study {
 
 pub fn trial(index: u32, assignments: Assignments) -> Trial {
     Trial { phase: Phase::Succeeded, value: Some(f64::from(index)), ..Trial::proposed(index, assignments) }
+}
+
+/// What the study does next, decided without a cache.
+pub fn decide(study: &Study, history: &[Trial], orphans: u32, recorded: &Recorded, now: Timestamp) -> Decision {
+    sweep_operator::core::decide(study, history, orphans, recorded, now, &mut Cache::default())
 }
 
 /// What the study's sampler proposes.

@@ -6,7 +6,7 @@ mod accept;
 mod best;
 mod observe;
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
@@ -24,7 +24,7 @@ use crate::api::{
     DesiredState, InvalidSpec, PRUNED, StopRecord, Study, StudyStatus, Trial, is_true, new_trial, not_ready, recorded,
     study_status, trial_name,
 };
-use crate::core::{Decision, Stop, decide};
+use crate::core::{Decision, Stop, decide, outlook};
 use crate::validate::ValidStudy;
 use accept::Accepted;
 use observe::View;
@@ -51,12 +51,12 @@ pub async fn reconcile(study: Arc<Study>, context: Arc<Context>) -> Result<Optio
         }
     };
     let mut view = observe::cached(&study, &valid, &context);
-    let mut decision = decide(&valid.core, &view.history, view.orphans, &recorded(study.status.as_ref()), now);
+    let mut decision = outlook(&valid.core, &view.history, view.orphans, &recorded(study.status.as_ref()), now);
     stop(&decision.stops, &view, now, &context).await?;
     let mut status = next_status(&study, &valid, &view, &decision, &old, now);
     let mut obstacle = None;
     // A cache may be behind what was written: proposals, and a status that takes something back, need a live look.
-    if !decision.proposals.is_empty() || takes_back(&old, &status) {
+    if decision.wants_trials || takes_back(&old, &status) {
         (view, decision) = propose(&study, &valid, &context, now).await?;
         obstacle = leave_out_taken_names(&study, &mut decision, &context);
         status = next_status(&study, &valid, &view, &decision, &old, now);
@@ -186,8 +186,12 @@ async fn propose(
     let view = observe::live(study, valid, context).await?;
     let started = Instant::now();
     let (history, orphans) = (view.history.clone(), view.orphans);
-    let (recorded, core) = (recorded(study.status.as_ref()), valid.clone());
-    let mut decision = off_the_async_threads(move || decide(&core.core, &history, orphans, &recorded, now)).await?;
+    let (recorded, core, cache) = (recorded(study.status.as_ref()), valid.clone(), context.sampler_cache(study));
+    let work = move || {
+        let mut cache = cache.lock().unwrap_or_else(PoisonError::into_inner);
+        decide(&core.core, &history, orphans, &recorded, now, &mut cache)
+    };
+    let mut decision = off_the_async_threads(work).await?;
     context.telemetry.suggested(valid.core.sampler.name(), started.elapsed());
     // Stops are for the next pass: they were decided on the freshest reports before this one.
     decision.stops.clear();
