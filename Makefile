@@ -1,6 +1,6 @@
 # `make demo` and `make test` do all the set-up; see README.md.
 # Debug builds: they are optimised enough for the example, and shared by the demo and the tests.
-.PHONY: demo build test soak reliability lint crds cluster cluster-down operator
+.PHONY: demo build test soak bench reliability lint crds cluster cluster-down operator
 
 CLUSTER := tests/cluster/cluster.sh
 
@@ -20,6 +20,10 @@ test: lint build
 # Interleavings of faults by the hundred thousand, in an optimised build; hours.
 soak:
 	SWEEP_SIM_COUNT=$${SWEEP_SIM_COUNT:-100000} cargo test --locked --release --test sim no_interleaving -- --nocapture
+
+# Time of a proposal, for docs/benchmarks.md.
+bench:
+	cargo bench --locked --bench samplers
 
 # Runs what docs/reliability.md tells of, and writes its figures anew.
 reliability: build

@@ -35,12 +35,6 @@ impl Factor {
         self.rows.len()
     }
 
-    /// A row, its diagonal last.
-    #[cfg(test)]
-    pub fn row(&self, i: usize) -> &[f64] {
-        &self.rows[i]
-    }
-
     /// Adds the row of a symmetric positive definite matrix that `covariance` begins, up to its diagonal. One row after
     /// the other gives the factor of the whole, bit for bit.
     ///
@@ -154,4 +148,84 @@ pub fn eigen(matrix: &[Vec<f64>]) -> (Vec<f64>, Vec<Vec<f64>>) {
         }
     }
     ((0..n).map(|i| a[i][i]).collect(), vectors)
+}
+
+#[cfg(test)]
+mod tests {
+    use nalgebra::DMatrix;
+
+    use super::*;
+    use crate::core::rng::stream;
+
+    /// A symmetric positive definite matrix.
+    fn matrix(n: usize, seed: u64) -> DMatrix<f64> {
+        let mut stream = stream(seed, "matrix", n as u64);
+        let a = DMatrix::from_fn(n, n, |_, _| stream.unit() - 0.5);
+        &a * a.transpose() + DMatrix::identity(n, n) * 0.1
+    }
+
+    fn factor(matrix: &DMatrix<f64>) -> Factor {
+        let mut factor = Factor::default();
+        for i in 0..matrix.nrows() {
+            let row: Vec<f64> = (0..=i).map(|j| matrix[(i, j)]).collect();
+            assert_eq!(factor.append(&row), Ok(()));
+        }
+        factor
+    }
+
+    #[test]
+    fn factor_solutions_inverse_and_determinant_are_those_of_nalgebra() {
+        for n in [1, 2, 7, 8, 9, 33, 100] {
+            let matrix = matrix(n, 1);
+            let ours = factor(&matrix);
+            let cholesky = matrix.clone().cholesky().expect("positive definite as built");
+            let b: Vec<f64> = (0..n).map(|i| i as f64 - 3.0).collect();
+            let mut x = b.clone();
+            ours.solve_lower(&mut x);
+            ours.solve_upper(&mut x);
+            let theirs = cholesky.solve(&nalgebra::DVector::from_vec(b));
+            let inverse = cholesky.inverse();
+            for i in 0..n {
+                assert!((x[i] - theirs[i]).abs() < 1e-9 * (1.0 + theirs[i].abs()), "solution, n {n}");
+                for j in 0..=i {
+                    let difference = ours.inverse()[i][j] - inverse[(i, j)];
+                    assert!(difference.abs() < 1e-9 * (1.0 + inverse[(i, j)].abs()), "inverse, n {n}");
+                }
+                if n > 10 && i > 10 {
+                    break;
+                }
+            }
+            let log: f64 = cholesky.l().diagonal().iter().map(|d| 2.0 * d.ln()).sum();
+            assert!((ours.log_determinant() - log).abs() < 1e-9 * (1.0 + log.abs()), "determinant, n {n}");
+        }
+    }
+
+    #[test]
+    fn a_matrix_that_is_not_positive_definite_is_refused_and_the_factor_is_as_before() {
+        let mut factor = Factor::default();
+        assert_eq!(factor.append(&[4.0]), Ok(()));
+        assert_eq!(factor.append(&[4.0, 4.0]), Err(NotPositiveDefinite));
+        assert_eq!(factor.append(&[f64::NAN, 4.0]), Err(NotPositiveDefinite));
+        assert_eq!(factor.len(), 1);
+        assert_eq!(factor.append(&[2.0, 4.0]), Ok(()));
+    }
+
+    #[test]
+    fn eigenvalues_are_those_of_nalgebra_and_the_vectors_give_the_matrix_back() {
+        for n in [1, 2, 5, 20] {
+            let matrix = matrix(n, 2);
+            let rows: Vec<Vec<f64>> = (0..n).map(|i| (0..n).map(|j| matrix[(i, j)]).collect()).collect();
+            let (mut values, vectors) = eigen(&rows);
+            for i in 0..n {
+                for j in 0..n {
+                    let back: f64 = (0..n).map(|k| vectors[i][k] * values[k] * vectors[j][k]).sum();
+                    assert!((back - matrix[(i, j)]).abs() < 1e-10, "n {n}");
+                }
+            }
+            values.sort_unstable_by(f64::total_cmp);
+            let mut theirs: Vec<f64> = matrix.symmetric_eigenvalues().iter().copied().collect();
+            theirs.sort_unstable_by(f64::total_cmp);
+            values.iter().zip(&theirs).for_each(|(a, b)| assert!((a - b).abs() < 1e-10, "{values:?} {theirs:?}"));
+        }
+    }
 }

@@ -248,10 +248,10 @@ fn share_of_failures(sampler: Sampler, seed: u64) -> f64 {
         let x: Vec<f64> = suggestion.assignments.values().map(|text| text.parse().unwrap()).collect();
         let generation = suggestion.generation;
         let trial = Trial { generation, completed: at(index.into()), ..trial(index, suggestion.assignments) };
-        // The best values lie right beside what fails.
+        // The best values lie close to what fails.
         history.push(match x[0] < 0.5 && x[1] < 0.5 {
             true => Trial { phase: Phase::Failed, value: None, ..trial },
-            false => Trial { value: Some((x[0] - 0.45).powi(2) + (x[1] - 0.45).powi(2)), ..trial },
+            false => Trial { value: Some((x[0] - 0.65).powi(2) + (x[1] - 0.4).powi(2)), ..trial },
         });
     }
     let late = &history[50..];

@@ -3,8 +3,6 @@
 //! 2304.11127, and of Optuna 5). One mixture over all trials: where a parameter is inactive in a trial, its kernel is the
 //! prior.
 
-use std::collections::HashMap;
-
 use super::learned::{self, Learned, Outcome, Point};
 use crate::core::normal::{between, cdf, quantile};
 use crate::core::rng::{Stream, stream};
@@ -44,8 +42,8 @@ pub fn propose(settings: &Tpe, study: &Study, learned: &Learned, index: u32, cac
     let (good, others) = split(settings, learned);
     let axes = axes(&study.space);
     let mut of_good = Mixture::default();
-    of_good.update(&axes, &good);
-    cache.others.update(&axes, &others);
+    of_good.update(&axes, good);
+    cache.others.update(&axes, others);
     let mut stream = stream(study.seed, "tpe", u64::from(index));
     let candidates: Vec<Vec<f64>> =
         (0..settings.candidates.max(1)).map(|_| of_good.draw(&study.space, &axes, &mut stream)).collect();
@@ -56,8 +54,15 @@ pub fn propose(settings: &Tpe, study: &Study, learned: &Learned, index: u32, cac
     learned::assignments(&study.space, &candidates[best.map_or(0, |(at, _)| at)])
 }
 
+/// A trial's kernel.
+struct Kernel {
+    index: u32,
+    point: Point,
+    weight: f64,
+}
+
 /// The good trials, and all others with those that are pending; both by age, with their weights.
-fn split(settings: &Tpe, learned: &Learned) -> (Vec<(u32, Point)>, Vec<(u32, Point)>) {
+fn split(settings: &Tpe, learned: &Learned) -> (Vec<Kernel>, Vec<Kernel>) {
     let finished = &learned.finished;
     let count = libm::ceil(settings.gamma * finished.len() as f64) as usize;
     let count = count.clamp(1, MOST_GOOD).min(finished.len());
@@ -70,12 +75,18 @@ fn split(settings: &Tpe, learned: &Learned) -> (Vec<(u32, Point)>, Vec<(u32, Poi
     for &at in order[..count].iter().filter(|at| finished[**at].outcome != Outcome::Failed) {
         is_good[at] = true;
     }
-    let of = |wanted: bool| {
+    let kernels = |wanted: bool| {
         let chosen = finished.iter().zip(&is_good).filter(move |(_, good)| **good == wanted);
-        chosen.map(|(trial, _)| (trial.index, trial.point.clone()))
+        chosen.map(|(trial, _)| Kernel { index: trial.index, point: trial.point.clone(), weight: 1.0 })
     };
-    let pending = learned.pending.iter().map(|trial| (trial.index, trial.point.clone()));
-    (of(true).collect(), of(false).chain(pending).collect())
+    let pending =
+        learned.pending.iter().map(|trial| Kernel { index: trial.index, point: trial.point.clone(), weight: 1.0 });
+    let mut sets = (kernels(true).collect::<Vec<_>>(), kernels(false).chain(pending).collect::<Vec<_>>());
+    for set in [&mut sets.0, &mut sets.1] {
+        let n = set.len();
+        set.iter_mut().enumerate().for_each(|(i, kernel)| kernel.weight = weight(i, n));
+    }
+    sets
 }
 
 /// Weight of the `i`-th oldest of `n`.
@@ -109,166 +120,185 @@ fn axes(space: &Space) -> Vec<Axis> {
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Part {
     deviation: f64,
-    /// The logarithm of what the normal density is divided by.
+    /// The logarithm of what a standard normal density is divided by: the deviation, and the share inside of the range.
     log_norm: f64,
+}
+
+/// The prior: as wide as the range, around its middle.
+fn prior_part() -> (f64, Part) {
+    (0.5, Part { deviation: 1.0, log_norm: libm::log(between(-0.5, 0.5)) })
 }
 
 /// A density over the unit cube: a product kernel for each trial, and the prior.
 #[derive(Default)]
 struct Mixture {
     /// By age.
-    trials: Vec<(u32, Point)>,
-    /// For each axis, coordinates with the place of their trial, ascending; trials that have the parameter only.
-    sorted: Vec<Vec<(f64, u32)>>,
-    /// For each trial, by index, a part for each axis; of no use where it is inactive.
-    parts: HashMap<u32, Vec<Part>>,
+    kernels: Vec<Kernel>,
+    /// Whether there is a kernel of a trial, by its index.
+    present: Vec<bool>,
+    axes: Vec<Sorted>,
+}
+
+/// The kernels on one axis.
+#[derive(Clone, Default)]
+struct Sorted {
+    /// Coordinates with the index of their trial, ascending; of trials that have the parameter.
+    coordinates: Vec<(f64, u32)>,
+    /// By the index of the trial.
+    parts: Vec<Part>,
 }
 
 impl Mixture {
-    /// Makes it the mixture of `trials`: the same as a new one, but only what has changed is computed.
-    fn update(&mut self, axes: &[Axis], trials: &[(u32, Point)]) {
-        self.trials = trials.to_vec();
-        self.sorted = (0..axes.len())
-            .map(|axis| {
-                let mut sorted: Vec<(f64, u32)> =
-                    trials.iter().map(|(index, point)| (point[axis], *index)).filter(|(x, _)| !x.is_nan()).collect();
-                sorted.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-                sorted
-            })
-            .collect();
-        self.parts = trials
-            .iter()
-            .map(|(index, _)| (*index, vec![Part { deviation: 1.0, log_norm: 0.0 }; axes.len()]))
-            .collect();
-        for (axis, kind) in axes.iter().enumerate() {
+    /// Makes it the mixture of `kernels`: the same as a new one, but only what has changed is computed.
+    fn update(&mut self, axes: &[Axis], kernels: Vec<Kernel>) {
+        let most = kernels.iter().map(|kernel| kernel.index as usize + 1).max().unwrap_or(0);
+        let mut present = vec![false; most];
+        kernels.iter().for_each(|kernel| present[kernel.index as usize] = true);
+        let was_present = |index: u32| self.present.get(index as usize).copied().unwrap_or(false);
+        let new: Vec<&Kernel> = kernels.iter().filter(|kernel| !was_present(kernel.index)).collect();
+        self.axes.resize(axes.len(), Sorted::default());
+        for (axis, (kind, sorted)) in axes.iter().zip(&mut self.axes).enumerate() {
             if matches!(kind, Axis::Categories(_)) {
                 continue;
             }
-            let sorted = &self.sorted[axis];
-            let least = 1.0 / (sorted.len() as f64 + 2.0).min(100.0);
-            for (at, (x, index)) in sorted.iter().enumerate() {
-                let below = if at > 0 { x - sorted[at - 1].0 } else { *x };
-                let above = if at + 1 < sorted.len() { sorted[at + 1].0 - x } else { 1.0 - x };
-                // At the ends, the neighbour alone, unless there is none.
-                let gap = match (at, at + 1 == sorted.len()) {
-                    (0, false) => above,
-                    (0, true) => below.max(above),
-                    (_, true) => below,
-                    _ => below.max(above),
-                };
-                let deviation = gap.clamp(least, 1.0);
-                let mass = between(-x / deviation, (1.0 - x) / deviation);
-                let part = Part { deviation, log_norm: libm::log(mass) };
-                if let Some(parts) = self.parts.get_mut(index) {
-                    parts[axis] = part;
-                }
-            }
+            sorted.coordinates.retain(|(_, index)| present.get(*index as usize).copied().unwrap_or(false));
+            sorted.coordinates.extend(new.iter().map(|k| (k.point[axis], k.index)).filter(|(x, _)| !x.is_nan()));
+            // Almost sorted already, which this sort makes use of.
+            sorted.coordinates.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+            sorted.parts.resize(most, Part { deviation: f64::NAN, log_norm: 0.0 });
+            sorted.measure();
         }
+        self.present = present;
+        self.kernels = kernels;
     }
 
-    /// A draw: from a trial's kernel, or from the prior. All coordinates; some are of inactive parameters.
+    /// The sum of all weights; the prior's is 1.
+    fn total(&self) -> f64 {
+        self.kernels.iter().fold(1.0, |sum, kernel| sum + kernel.weight)
+    }
+
+    /// The share of the prior in a categorical kernel.
+    fn even_share(&self) -> f64 {
+        1.0 / (self.kernels.len() + 1) as f64
+    }
+
+    /// A draw: from a trial's kernel, or from the prior.
     fn draw(&self, space: &Space, axes: &[Axis], stream: &mut Stream) -> Vec<f64> {
-        let n = self.trials.len();
-        let total: f64 = (0..n).fold(1.0, |sum, i| sum + weight(i, n));
-        let mut left = stream.unit() * total;
-        let mut kernel = None;
-        for (i, trial) in self.trials.iter().enumerate() {
-            left -= weight(i, n);
-            if left < 0.0 {
-                kernel = Some(trial);
-                break;
-            }
-        }
-        let coordinates: Vec<f64> = axes
-            .iter()
-            .enumerate()
-            .map(|(axis, kind)| {
-                let u = stream.unit();
-                let centre = kernel.map_or(f64::NAN, |(_, point)| point[axis]);
-                match kind {
-                    Axis::Categories(n) => {
-                        let even = 1.0 / (self.trials.len() + 1) as f64;
-                        let own = 1.0 / (1.0 + even);
-                        match u < own && !centre.is_nan() {
-                            true => centre,
-                            false => {
-                                let u = if centre.is_nan() { u } else { (u - own) / (1.0 - own) };
-                                ((u * *n as f64) as usize).min(n - 1) as f64
-                            }
-                        }
-                    }
-                    Axis::Continuous | Axis::Bins(_) => {
-                        let (centre, deviation) = match kernel {
-                            Some((index, _)) if !centre.is_nan() => (centre, self.parts[index][axis].deviation),
-                            // The prior kernel: as wide as the range, around its middle.
-                            _ => (0.5, 1.0),
-                        };
-                        let low = cdf(-centre / deviation);
-                        let mass = between(-centre / deviation, (1.0 - centre) / deviation);
-                        (centre + deviation * quantile((low + u * mass).clamp(1e-300, 1.0 - 1e-16))).clamp(0.0, 1.0)
-                    }
+        let mut left = stream.unit() * self.total();
+        let kernel = self.kernels.iter().find(|kernel| {
+            left -= kernel.weight;
+            left < 0.0
+        });
+        let coordinate = |(axis, kind): (usize, &Axis)| {
+            let u = stream.unit();
+            let centre = kernel.map_or(f64::NAN, |kernel| kernel.point[axis]);
+            match (kind, kernel) {
+                (Axis::Categories(n), _) => {
+                    let own = if centre.is_nan() { 0.0 } else { 1.0 / (1.0 + self.even_share()) };
+                    if u < own { centre } else { (((u - own) / (1.0 - own) * *n as f64) as usize).min(n - 1) as f64 }
                 }
-            })
-            .collect();
+                (_, Some(kernel)) if !centre.is_nan() => {
+                    drawn(u, centre, self.axes[axis].parts[kernel.index as usize].deviation)
+                }
+                _ => drawn(u, prior_part().0, prior_part().1.deviation),
+            }
+        };
+        let coordinates: Vec<f64> = axes.iter().enumerate().map(coordinate).collect();
         super::gp::snapped(space, &coordinates)
     }
 
     /// The logarithm of the density at each of the points.
     fn log_densities(&self, axes: &[Axis], points: &[Vec<f64>]) -> Vec<f64> {
-        let n = self.trials.len();
-        let total: f64 = (0..n).fold(1.0, |sum, i| sum + weight(i, n));
-        let categories = |n: &usize, same: bool| {
-            let even = 1.0 / (self.trials.len() + 1) as f64;
-            ((if same { 1.0 } else { 0.0 }) + even / *n as f64) / (1.0 + even)
-        };
-        points
-            .iter()
-            .map(|x| {
-                let log_kernel = |kernel: Option<&(u32, Point)>| {
-                    axes.iter().enumerate().fold(0.0, |sum, (axis, kind)| {
-                        let x = x[axis];
-                        if x.is_nan() {
-                            return sum;
-                        }
-                        let centre = kernel.map_or(f64::NAN, |(_, point)| point[axis]);
-                        sum + match kind {
-                            Axis::Categories(n) if centre.is_nan() => -libm::log(*n as f64),
-                            Axis::Categories(n) => libm::log(categories(n, centre == x)),
-                            Axis::Continuous | Axis::Bins(_) => {
-                                let (centre, part) = match kernel {
-                                    Some((index, _)) if !centre.is_nan() => (centre, self.parts[index][axis]),
-                                    _ => (0.5, Part { deviation: 1.0, log_norm: libm::log(between(-0.5, 0.5)) }),
-                                };
-                                log_part(kind, x, centre, part)
-                            }
-                        }
-                    })
+        let total = self.total();
+        let weights: Vec<f64> = self.kernels.iter().map(|kernel| libm::log(kernel.weight / total)).collect();
+        let even = self.even_share();
+        let mut logs = Vec::with_capacity(self.kernels.len() + 1);
+        let density = |x: &Vec<f64>| {
+            logs.clear();
+            logs.extend_from_slice(&weights);
+            logs.push(-libm::log(total));
+            for (axis, kind) in axes.iter().enumerate().filter(|(axis, _)| !x[*axis].is_nan()) {
+                let x = x[axis];
+                let (centre, part) = prior_part();
+                let prior = match kind {
+                    Axis::Categories(n) => -libm::log(*n as f64),
+                    _ => log_part(kind, x, centre, part),
                 };
-                let mut logs: Vec<f64> = Vec::with_capacity(n + 1);
-                for (i, trial) in self.trials.iter().enumerate() {
-                    logs.push(libm::log(weight(i, n) / total) + log_kernel(Some(trial)));
+                let (same, other) = match kind {
+                    Axis::Categories(n) => {
+                        let spread = even / *n as f64;
+                        (libm::log((1.0 + spread) / (1.0 + even)), libm::log(spread / (1.0 + even)))
+                    }
+                    _ => (0.0, 0.0),
+                };
+                for (log, kernel) in logs.iter_mut().zip(&self.kernels) {
+                    let centre = kernel.point[axis];
+                    *log += match kind {
+                        _ if centre.is_nan() => prior,
+                        Axis::Categories(_) if centre == x => same,
+                        Axis::Categories(_) => other,
+                        _ => log_part(kind, x, centre, self.axes[axis].parts[kernel.index as usize]),
+                    };
                 }
-                logs.push(-libm::log(total) + log_kernel(None));
-                let most = logs.iter().fold(f64::NEG_INFINITY, |most, log| most.max(*log));
-                most + libm::log(logs.iter().fold(0.0, |sum, log| sum + libm::exp(log - most)))
-            })
-            .collect()
+                if let Some(log) = logs.last_mut() {
+                    *log += prior;
+                }
+            }
+            let most = logs.iter().fold(f64::NEG_INFINITY, |most, log| most.max(*log));
+            // What is e⁴⁰ times smaller than the largest does not change the sum.
+            let near = logs.iter().filter(|log| **log > most - 40.0);
+            most + libm::log(near.fold(0.0, |sum, log| sum + libm::exp(log - most)))
+        };
+        points.iter().map(density).collect()
     }
+}
+
+impl Sorted {
+    /// The bandwidth of each kernel: the distance to its farther neighbour, within bounds.
+    fn measure(&mut self) {
+        let at = &self.coordinates;
+        let least = 1.0 / (at.len() as f64 + 2.0).min(100.0);
+        for (i, (x, index)) in at.iter().enumerate() {
+            let below = if i > 0 { x - at[i - 1].0 } else { *x };
+            let above = if i + 1 < at.len() { at[i + 1].0 - x } else { 1.0 - x };
+            // At the ends, the neighbour alone, unless there is none.
+            let gap = match (i == 0, i + 1 == at.len()) {
+                (true, false) => above,
+                (false, true) => below,
+                _ => below.max(above),
+            };
+            let deviation = gap.clamp(least, 1.0);
+            let part = &mut self.parts[*index as usize];
+            if part.deviation != deviation {
+                let mass = between(-x / deviation, (1.0 - x) / deviation);
+                *part = Part { deviation, log_norm: libm::log(mass) + libm::log(deviation) };
+            }
+        }
+    }
+}
+
+/// A draw from a normal cut to [0, 1].
+fn drawn(u: f64, centre: f64, deviation: f64) -> f64 {
+    let low = cdf(-centre / deviation);
+    let mass = between(-centre / deviation, (1.0 - centre) / deviation);
+    (centre + deviation * quantile((low + u * mass).clamp(1e-300, 1.0 - 1e-16))).clamp(0.0, 1.0)
 }
 
 /// The logarithm of a truncated normal's density at `x`; of a finite domain, of its bin's mean density.
 fn log_part(axis: &Axis, x: f64, centre: f64, part: Part) -> f64 {
     const LOG_SQRT_2PI: f64 = 0.918_938_533_204_672_7;
-    let bin = match axis {
-        Axis::Bins(domain) => domain.bin(domain.at_unit(x)),
-        _ => (x, x),
-    };
-    let width = bin.1 - bin.0;
-    // Far narrower than the kernel a bin's mean density is that of its middle.
-    if width < 0.05 * part.deviation {
+    let smooth = || {
         let z = (x - centre) / part.deviation;
-        return -0.5 * z * z - LOG_SQRT_2PI - libm::log(part.deviation) - part.log_norm;
+        -0.5 * z * z - LOG_SQRT_2PI - part.log_norm
+    };
+    let Axis::Bins(domain) = axis else {
+        return smooth();
+    };
+    let (low, high) = domain.bin(domain.at_unit(x));
+    // Far narrower than the kernel, a bin's mean density is that of its middle.
+    if high - low < 0.05 * part.deviation {
+        return smooth();
     }
-    let mass = between((bin.0 - centre) / part.deviation, (bin.1 - centre) / part.deviation);
-    libm::log(mass.max(f64::MIN_POSITIVE)) - libm::log(width) - part.log_norm
+    let mass = between((low - centre) / part.deviation, (high - centre) / part.deviation);
+    libm::log(mass.max(f64::MIN_POSITIVE)) - libm::log((high - low) / part.deviation) - part.log_norm
 }
