@@ -19,10 +19,14 @@ fn trial_message(namespace: &Namespace, trial: &str, phase: &str, phrase: &str) 
 fn the_api_server_refuses_wrong_studies_and_names_the_field() {
     let cluster = prepared();
     let namespace = cluster.namespace("refused");
-    let wrong: [(&str, Value, &str); 12] = [
+    let wrong: [(&str, Value, &str); 16] = [
         ("/spec/maxTrials", json!(0), "spec.maxTrials"),
-        ("/spec/sampler", json!({"random": {}, "grid": {}}), "exactly one of random, grid and sobol"),
-        ("/spec/sampler", json!({}), "exactly one of random, grid and sobol"),
+        (
+            "/spec/sampler",
+            json!({"random": {}, "grid": {}}),
+            "exactly one of auto, random, grid, sobol, tpe, gp and cmaes",
+        ),
+        ("/spec/sampler", json!({}), "exactly one of auto, random, grid, sobol, tpe, gp and cmaes"),
         (
             "/spec/pruner",
             json!({"median": {}, "hyperband": {"minSteps": 1, "maxSteps": 9}}),
@@ -33,6 +37,14 @@ fn the_api_server_refuses_wrong_studies_and_names_the_field() {
         ("/spec/parameters/0/double/scale", json!("log"), "supported values"),
         ("/spec/parameters/0/when", json!([{"parameter": "y", "in": ["a"]}]), "must name an earlier parameter"),
         ("/spec/parameters/0/int", json!({"min": 1, "max": 2}), "exactly one of double, int, discrete and categorical"),
+        (
+            "/spec/parameters/0/when",
+            json!([{"parameter": "x", "in": ["a"], "min": 1}]),
+            "either in, or min and max or one of them",
+        ),
+        ("/spec/parameters/0/double/prior", json!({}), "exactly one of normal and logNormal"),
+        ("/spec/parameters/0/double/prior", json!({"logNormal": {}}), "a logNormal prior needs min above 0"),
+        ("/spec/sampler", json!({"tpe": {"candidates": 0}}), "spec.sampler.tpe.candidates"),
         ("/spec/objectives", json!([]), "spec.objectives"),
         ("/spec/maxDuration", json!("an hour"), "spec.maxDuration"),
         ("/metadata/name", json!("a-name-that-is-longer-than-forty-characters-is-refused"), "at most 40 characters"),
