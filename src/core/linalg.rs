@@ -46,7 +46,7 @@ impl Factor {
         self.solve_lower(&mut row);
         let pivot = covariance[n] - dot(&row, &row);
         // A pivot that is nothing but rounding: what follows would be noise.
-        if !(pivot > covariance[n] * 1e-13) {
+        if pivot.is_nan() || pivot <= covariance[n] * 1e-13 {
             return Err(NotPositiveDefinite);
         }
         row.push(libm::sqrt(pivot));
@@ -134,10 +134,11 @@ pub fn eigen(matrix: &[Vec<f64>]) -> (Vec<f64>, Vec<Vec<f64>>) {
                     row[p] = c * x - s * y;
                     row[q] = s * x + c * y;
                 }
-                for k in 0..n {
-                    let (x, y) = (a[p][k], a[q][k]);
-                    a[p][k] = c * x - s * y;
-                    a[q][k] = s * x + c * y;
+                let (above, below) = a.split_at_mut(q);
+                for (to_p, to_q) in above[p].iter_mut().zip(below[0].iter_mut()) {
+                    let (x, y) = (*to_p, *to_q);
+                    *to_p = c * x - s * y;
+                    *to_q = s * x + c * y;
                 }
                 for row in vectors.iter_mut() {
                     let (x, y) = (row[p], row[q]);

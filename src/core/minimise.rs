@@ -26,7 +26,10 @@ pub fn minimise(
     for _ in 0..iterations {
         // Where a bound holds back, that coordinate is left alone.
         let free: Vec<bool> = (0..n)
-            .map(|i| !(x[i] <= bounds[i].0 && gradient[i] > 0.0) && !(x[i] >= bounds[i].1 && gradient[i] < 0.0))
+            .map(|i| match gradient[i] > 0.0 {
+                true => x[i] > bounds[i].0,
+                false => x[i] < bounds[i].1,
+            })
             .collect();
         let masked =
             |v: &[f64]| -> Vec<f64> { v.iter().zip(&free).map(|(v, free)| if *free { *v } else { 0.0 }).collect() };
@@ -36,7 +39,8 @@ pub fn minimise(
             break;
         }
         let mut direction = masked(&two_loops(&steepest, &steps));
-        if !(dot(&direction, &steepest) < 0.0) {
+        let descends = dot(&direction, &steepest) < 0.0;
+        if !descends {
             steps.clear();
             direction = steepest.iter().map(|g| -g).collect();
         }
