@@ -112,8 +112,7 @@ fn replay<'a>(
         Some((reached, state)) if begins_alike(reached, &used, &generations, state) => used.clone_from(reached),
         _ => cache.reached = None,
     }
-    let (reached, state) =
-        cache.reached.get_or_insert_with(|| (used.clone(), State::new(settings, study, axes, &warm)));
+    let (reached, state) = cache.reached.get_or_insert_with(|| (used.clone(), State::new(settings, axes, &warm)));
     while let Some(trials) =
         generations.get(state.generation as usize).filter(|trials| trials.len() >= state.population)
     {
@@ -149,7 +148,7 @@ fn identity(n: usize) -> Vec<Vec<f64>> {
 }
 
 impl State {
-    fn new(settings: &Cmaes, study: &Study, axes: &[usize], warm: &[&Finished]) -> State {
+    fn new(settings: &Cmaes, axes: &[usize], warm: &[&Finished]) -> State {
         let n = axes.len();
         let usual = 4 + libm::floor(3.0 * libm::log(n as f64)) as usize;
         let population = settings.population.map_or(usual, |population| population as usize).max(2);
@@ -162,7 +161,6 @@ impl State {
         } else if let Some(best) = order.first() {
             state.mean = at(best);
         }
-        state.widen(study, axes);
         state
     }
 
@@ -248,16 +246,6 @@ impl State {
         let needed = distance.max(0.0) / -quantile(chance.min(0.4));
         let deviation = self.sigma * libm::sqrt(self.covariance[i][i].max(1e-300));
         (needed / deviation).max(1.0)
-    }
-
-    /// The mean of a finite domain's axis stays where it is; the step size must not vanish before the values are tried.
-    fn widen(&mut self, study: &Study, axes: &[usize]) {
-        for (i, &axis) in axes.iter().enumerate() {
-            let domain = &study.space.parameters()[axis].domain;
-            if !domain.is_continuous() {
-                self.mean[i] = self.mean[i].clamp(0.0, 1.0 - f64::EPSILON);
-            }
-        }
     }
 
     /// One generation further: Hansen 2016, equations 41 to 47, with the defaults of its table 1.
@@ -346,7 +334,6 @@ impl State {
         {
             self.restart(settings, study);
         }
-        self.widen(study, axes);
     }
 
     fn has_converged(&self, study: &Study, axes: &[usize], worst: f64) -> bool {

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use super::super::space::{Assignments, Space, Value};
-use super::super::study::{Direction, Phase, Study, Trial};
+use crate::core::space::{Assignments, Parameter, Space, Value};
+use crate::core::study::{Direction, Phase, Study, Trial};
 
 /// A configuration: for each parameter, in order, its place in [0, 1] (the middle of its bin, in a finite domain), the
 /// position of a category, or NaN where it is inactive.
@@ -13,7 +13,7 @@ pub type Point = Arc<[f64]>;
 /// The point of `assignments`; of ones that do not lie in the space, None.
 pub fn point(space: &Space, assignments: &Assignments) -> Option<Point> {
     let values = space.parse(assignments).ok()?;
-    let coordinate = |(parameter, value): (&super::super::space::Parameter, Option<Value>)| match value {
+    let coordinate = |(parameter, value): (&Parameter, Option<Value>)| match value {
         None => f64::NAN,
         Some(Value::Choice(position)) if parameter.domain.is_categorical() => position as f64,
         Some(value) => parameter.domain.unit(value),

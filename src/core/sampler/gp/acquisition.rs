@@ -7,9 +7,9 @@ use super::super::learned::Point;
 use super::super::{Tried, key};
 use super::model::Posterior;
 use crate::core::minimise::minimise;
-use crate::core::normal::log_improvement;
+use crate::core::normal::{log_improvement, quantile};
 use crate::core::rng::{Stream, stream};
-use crate::core::space::{Domain, Space, Value};
+use crate::core::space::{Domain, Parameter, Space, Value};
 use crate::core::study::Study;
 
 /// How many points of a Sobol sequence are looked at.
@@ -45,22 +45,16 @@ impl Search<'_> {
     pub fn run(&self, index: u32) -> Vec<f64> {
         let mut stream = stream(self.study.seed, "gp", u64::from(index));
         let mut candidates = self.spread(&mut stream);
-        let close = self.near_the_best(&mut stream);
+        let mut close = self.near_the_best(&mut stream);
         let by_merit = |candidates: &mut Vec<Candidate>| candidates.sort_by(|a, b| b.merit.total_cmp(&a.merit));
         by_merit(&mut candidates);
-        let mut close = close;
         by_merit(&mut close);
         candidates.truncate(ASCENTS - 2);
         candidates.extend(close.into_iter().take(2));
         let mut improved: Vec<Candidate> = candidates.into_iter().map(|candidate| self.improve(candidate)).collect();
         by_merit(&mut improved);
-        let first = |improved: &[Candidate]| {
-            improved.iter().map(|candidate| self.snapped(&candidate.coordinates)).find(|point| self.is_new(point))
-        };
-        match first(&improved) {
-            Some(point) => point,
-            None => self.around(&improved[0], &mut stream),
-        }
+        let mut points = improved.iter().map(|candidate| self.snapped(&candidate.coordinates));
+        points.find(|point| self.is_new(point)).unwrap_or_else(|| self.around(&improved[0], &mut stream))
     }
 
     fn is_new(&self, point: &[f64]) -> bool {
@@ -94,7 +88,7 @@ impl Search<'_> {
         let scramble = stream.bits() as u32;
         let parameters = self.study.space.parameters();
         let at = |point: u32| {
-            let coordinate = |(position, parameter): (usize, &crate::core::space::Parameter)| {
+            let coordinate = |(position, parameter): (usize, &Parameter)| {
                 let u = f64::from(sobol_burley::sample(point, position as u32, scramble));
                 whole(&parameter.domain, u)
             };
@@ -136,7 +130,7 @@ impl Search<'_> {
                 size => {
                     // In a finite domain, at least to the next value.
                     let width = size.map_or(width, |size| width.max(1.0 / size as f64));
-                    let z = crate::core::normal::quantile(u.clamp(1e-6, 1.0 - 1e-6));
+                    let z = quantile(u.clamp(1e-6, 1.0 - 1e-6));
                     reflected(to[position] + width * z)
                 }
             };
