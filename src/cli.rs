@@ -51,14 +51,21 @@ enum Command {
     Sidecar(sidecar::Args),
 }
 
-const ASK_TELL: &str = r#"The lines:
-  {"op":"init","study":{a Study's spec, without jobTemplate}}     {"ok":true}
-  {"op":"preload","trials":[{"params":{...},"value":1.2},...]}    {"ok":true}
-  {"op":"ask"}                                                    {"id":0,"params":{"lr":0.01,"opt":"adam"}}
-  {"op":"ask","params":{...}}   the caller's own configuration    {"id":1,"params":{...}}
-  {"op":"report","id":0,"step":3,"value":0.5}                     {"decision":"continue"} or {"decision":"stop"}
-  {"op":"tell","id":0,"value":0.4}                                {"ok":true}
-  {"op":"tell","id":0,"state":"pruned"}  or "failed"              {"ok":true}
+const ASK_TELL: &str = r#"The lines, and their answers:
+  {"op":"init","study":{a Study's spec, without jobTemplate}}
+      {"ok":true}
+  {"op":"preload","trials":[{"params":{...},"value":1.2},...]}
+      {"ok":true}
+  {"op":"ask"}
+      {"id":0,"params":{"lr":0.01,"opt":"adam"}}
+  {"op":"ask","params":{the caller's own configuration}}
+      {"id":1,"params":{...}}
+  {"op":"report","id":0,"step":3,"value":0.5}
+      {"decision":"continue"}, or {"decision":"stop","message":"..."}
+  {"op":"tell","id":0,"value":0.4}
+      {"ok":true}
+  {"op":"tell","id":0,"state":"pruned"}, or "failed"
+      {"ok":true}
 What cannot be answered gets {"error":"..."}, and the program goes on."#;
 
 #[derive(Args)]
