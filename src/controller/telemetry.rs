@@ -161,3 +161,38 @@ impl Telemetry {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use kube::runtime::reflector::store;
+    use kube::runtime::watcher::Event;
+
+    use super::*;
+    use crate::api::Trial;
+
+    #[test]
+    fn those_who_ask_at_once_all_get_the_right_count() {
+        let (trials, mut writer) = store();
+        for index in 0..300 {
+            let spec = serde_json::json!({"study": "s", "index": index, "assignments": {}, "desiredState": "Running",
+                                          "sampler": {"name": "random", "version": 1}});
+            let spec = serde_json::from_value(spec).expect("a valid spec");
+            let mut trial = Trial::new(&format!("s-{index}"), spec);
+            trial.metadata.namespace = Some("default".to_owned());
+            writer.apply_watcher_event(&Event::Apply(trial));
+        }
+        let (_leads, leading) = watch::channel(true);
+        let telemetry = Telemetry::new(leading);
+        telemetry.counts(Stores { studies: store().0, trials, jobs: store().0, pods: store().0 });
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..500 {
+                        let text = telemetry.text();
+                        assert!(text.contains("sweep_trials{phase=\"Pending\"} 300\n"), "{text}");
+                    }
+                });
+            }
+        });
+    }
+}
