@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use crate::api::StudySpec;
 use crate::core::sampler::{self, Cache, Next};
 use crate::core::{Assignments, Phase, Study, Trial};
-use crate::validate::validate;
+use crate::validate::{any_template, validate};
 
 /// A longer line is refused: ten thousand preloaded trials of 64 parameters fit.
 const LONGEST_LINE: usize = 256 << 20;
@@ -70,17 +70,16 @@ pub fn run(mut input: impl BufRead, mut output: impl Write) -> io::Result<()> {
 
 fn answer(session: &mut Option<Session>, line: &[u8]) -> Result<Value, String> {
     let request: Request = serde_json::from_slice(line).map_err(|error| error.to_string())?;
-    if let Request::Init { study } = request {
-        *session = Some(Session::new(study)?);
-        return Ok(json!({"ok": true}));
-    }
-    let session = session.as_mut().ok_or("there is no study yet: send init first")?;
+    let open = session.as_mut().ok_or("there is no study yet: send init first");
     match request {
-        Request::Init { .. } => Ok(json!({"ok": true})),
-        Request::Preload { trials } => session.preload(trials),
-        Request::Ask { params } => session.ask(params),
-        Request::Report { id, step, value } => session.report(id, step, value),
-        Request::Tell { id, value, state } => session.tell(id, value, state),
+        Request::Init { study } => {
+            *session = Some(Session::new(study)?);
+            Ok(json!({"ok": true}))
+        }
+        Request::Preload { trials } => open?.preload(trials),
+        Request::Ask { params } => open?.ask(params),
+        Request::Report { id, step, value } => open?.report(id, step, value),
+        Request::Tell { id, value, state } => open?.tell(id, value, state),
     }
 }
 
@@ -96,8 +95,7 @@ struct Session {
 impl Session {
     fn new(mut spec: Map<String, Value>) -> Result<Session, String> {
         // Nothing is run here; and who asks decides how many trials there are.
-        let container = json!({"name": "trainer", "image": "trainer"});
-        spec.insert("jobTemplate".to_owned(), json!({"spec": {"template": {"spec": {"containers": [container]}}}}));
+        spec.insert("jobTemplate".to_owned(), any_template());
         let most = spec.get("maxTrials").and_then(Value::as_u64).unwrap_or(10_000).min(10_000);
         spec.insert("maxTrials".to_owned(), most.into());
         let spec: StudySpec = serde_path_to_error::deserialize(Value::Object(spec))

@@ -96,7 +96,6 @@ pub fn validate(name: &str, spec: &StudySpec) -> Result<ValidStudy, Vec<Problem>
 /// enough to see to what runs already; nothing new can be built of it. None where that is invalid as well.
 pub fn validate_immutable(name: &str, spec: &StudySpec) -> Option<ValidStudy> {
     let objectives = spec.objectives.iter().cloned();
-    let container = serde_json::json!({"name": "trainer", "image": "trainer"});
     let edited = StudySpec {
         objectives: objectives.map(|objective| api::ObjectiveSpec { target: None, ..objective }).collect(),
         max_trials: 1,
@@ -104,10 +103,16 @@ pub fn validate_immutable(name: &str, spec: &StudySpec) -> Option<ValidStudy> {
         max_failed_trials: None,
         max_duration: None,
         report_timeout: spec.report_timeout.clone().filter(|text| parse_duration(text).is_some()),
-        job_template: serde_json::json!({"spec": {"template": {"spec": {"containers": [container]}}}}),
+        job_template: any_template(),
         ..spec.clone()
     };
     validate(name, &edited).ok()
+}
+
+/// A job template that is valid and of no use: for a spec of which nothing is to be run.
+pub fn any_template() -> serde_json::Value {
+    let container = serde_json::json!({"name": "trainer", "image": "trainer"});
+    serde_json::json!({"spec": {"template": {"spec": {"containers": [container]}}}})
 }
 
 /// Problems as they are found.

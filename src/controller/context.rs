@@ -123,14 +123,10 @@ impl Context {
         verdicts.insert(key.0, (key.1, verdict.clone()));
     }
 
-    /// What samplers have computed for this Study. Of much, what is of other Studies is dropped.
+    /// What samplers have computed for this Study.
     pub fn sampler_cache(&self, study: &Study) -> Arc<Mutex<Cache>> {
-        let mut caches = to_remember(&self.sampler_caches);
-        let uid = study.uid().unwrap_or_default();
-        if caches.len() >= MOST_SAMPLER_CACHES && !caches.contains_key(&uid) {
-            caches.clear();
-        }
-        caches.entry(uid).or_default().clone()
+        let mut caches = to_remember_at_most(MOST_SAMPLER_CACHES, &self.sampler_caches);
+        caches.entry(study.uid().unwrap_or_default()).or_default().clone()
     }
 
     /// A completion time for a Trial of `study`: now, or just after the last one.
@@ -227,8 +223,12 @@ impl Context {
 /// Where something more is to be remembered. What is remembered of deleted objects is dropped, with all else, once
 /// there is much of it: nothing in here is needed for a right answer.
 pub fn to_remember<V>(remembered: &Mutex<HashMap<String, V>>) -> MutexGuard<'_, HashMap<String, V>> {
+    to_remember_at_most(4_000, remembered)
+}
+
+fn to_remember_at_most<V>(most: usize, remembered: &Mutex<HashMap<String, V>>) -> MutexGuard<'_, HashMap<String, V>> {
     let mut remembered = remembered.lock().unwrap_or_else(PoisonError::into_inner);
-    if remembered.len() > 4_000 {
+    if remembered.len() > most {
         remembered.clear();
     }
     remembered

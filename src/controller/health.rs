@@ -49,24 +49,21 @@ impl Health {
         }
     }
 
-    /// The watch has listed, or says that it could not: it is at work.
-    pub fn heard(&self, scope: &str, kind: &'static str) {
-        if let Some(watch) = self.parts().watches.get_mut(&(scope.to_owned(), kind)) {
-            watch.answered = Instant::now();
+    /// The watch was answered, if only with an error: it is at work.
+    pub fn heard(&self, scope: &str, kind: &str) {
+        for ((of, plural), watch) in &mut self.parts().watches {
+            if of == scope && *plural == kind {
+                watch.answered = Instant::now();
+            }
         }
     }
 
-    /// A call for a watch has come back, if only with an error: the watch is at work.
+    /// A call of a watch has come back.
     fn answered(&self, path: &str) {
         let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
         let Some(plural) = parts.last() else { return };
         let scope = parts.iter().position(|part| *part == "namespaces").and_then(|at| parts.get(at + 1));
-        let scope = scope.copied().unwrap_or_default();
-        for ((of, kind), watch) in &mut self.parts().watches {
-            if of == scope && kind == plural {
-                watch.answered = Instant::now();
-            }
-        }
+        self.heard(scope.copied().unwrap_or_default(), plural);
     }
 
     /// A reconcile begins; it is under way until what this returns is dropped.

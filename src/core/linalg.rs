@@ -107,12 +107,17 @@ impl Factor {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct NotPositiveDefinite;
 
+/// The identity matrix, row by row.
+pub fn identity(n: usize) -> Vec<Vec<f64>> {
+    (0..n).map(|i| (0..n).map(|j| if i == j { 1.0 } else { 0.0 }).collect()).collect()
+}
+
 /// Eigenvalues and eigenvectors of a symmetric matrix: Jacobi's method, in cyclic order. The vectors are the columns of
 /// the matrix that is returned, in the order of the values, which are in no order.
 pub fn eigen(matrix: &[Vec<f64>]) -> (Vec<f64>, Vec<Vec<f64>>) {
     let n = matrix.len();
     let mut a = matrix.to_vec();
-    let mut vectors: Vec<Vec<f64>> = (0..n).map(|i| (0..n).map(|j| if i == j { 1.0 } else { 0.0 }).collect()).collect();
+    let mut vectors = identity(n);
     for _ in 0..60 {
         let off: f64 =
             (0..n).flat_map(|i| (0..i).map(move |j| (i, j))).fold(0.0, |sum, (i, j)| sum + a[i][j] * a[i][j]);

@@ -12,6 +12,12 @@ pub fn pdf(z: f64) -> f64 {
     libm::exp(-0.5 * z * z) / libm::sqrt(2.0 * PI)
 }
 
+/// The logarithm of the density of a standard normal at `z`.
+pub fn log_pdf(z: f64) -> f64 {
+    const LOG_SQRT_2PI: f64 = 0.918_938_533_204_672_7;
+    -0.5 * z * z - LOG_SQRT_2PI
+}
+
 /// The share between `low` and `high`, low at most high: exact also far out on either side.
 pub fn between(low: f64, high: f64) -> f64 {
     // Far above the mean, shares are differences of numbers close to one: mirrored they are not.
@@ -38,16 +44,14 @@ pub fn quantile(p: f64) -> f64 {
 /// derivative, where the improvement itself would underflow: Ament 2023, "Unexpected Improvements to Expected
 /// Improvement", equation 9.
 pub fn log_improvement(z: f64) -> (f64, f64) {
-    const LOG_SQRT_2PI: f64 = 0.918_938_533_204_672_7;
     if z > -1.0 {
         let value = pdf(z) + z * cdf(z);
         return (libm::log(value), cdf(z) / value);
     }
-    let log_pdf = -0.5 * z * z - LOG_SQRT_2PI;
     // h(z) = pdf + z cdf = pdf (1 + z m), m the ratio of Mills; for large -z: 1 + z m = 1/z² - 3/z⁴ + ….
     let mills = mills(-z);
     let rest = if z > -1e3 { 1.0 + z * mills } else { 1.0 / (z * z) - 3.0 / (z * z * z * z) };
-    (log_pdf + libm::log(rest), mills / rest)
+    (log_pdf(z) + libm::log(rest), mills / rest)
 }
 
 /// `(1 - cdf(x)) / pdf(x)` for x of at least 1: by erfc while it does not underflow, then as a continued fraction.

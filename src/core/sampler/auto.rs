@@ -3,8 +3,9 @@
 use std::fmt;
 
 use super::gp::MOST_TRIALS;
+use super::learned::teaches;
 use super::{Cmaes, Gp, Sampler, Tpe};
-use crate::core::study::{Phase, Study, Trial};
+use crate::core::study::{Study, Trial};
 
 /// More parameters than this are too many for a Gaussian process.
 const MOST_PARAMETERS: usize = 40;
@@ -22,13 +23,9 @@ impl fmt::Display for Standing {
     }
 }
 
-/// Whether models learn from the trial.
-pub fn teaches(trial: &Trial) -> bool {
-    matches!(trial.phase, Phase::Succeeded | Phase::Pruned | Phase::Failed)
-}
-
-/// The sampler for a study of which so many trials have finished.
-pub fn standing(study: &Study, finished: usize) -> Standing {
+/// The sampler for a study with these trials.
+pub fn standing<'a>(study: &Study, trials: impl Iterator<Item = &'a Trial>) -> Standing {
+    let finished = trials.filter(|trial| teaches(trial)).count();
     let startup = Gp::usual_startup(study.parallelism, study.limits.max_trials);
     let parameters = study.space.parameters();
     if finished < startup as usize {

@@ -9,7 +9,7 @@
 
 use super::learned::{self, Finished, Learned, Outcome};
 use super::{Tpe, sobol, tpe};
-use crate::core::linalg::{add_scaled, dot, eigen};
+use crate::core::linalg::{add_scaled, dot, eigen, identity};
 use crate::core::normal::quantile;
 use crate::core::rng::{Stream, stream};
 use crate::core::space::{Assignments, Domain, Space};
@@ -101,18 +101,14 @@ fn replay<'a>(
         }
     }
     let key = |trial: &&Finished| (trial.index, trial.outcome);
-    let mut used: Vec<(u32, Outcome)> = warm.iter().map(key).collect();
-    let begins_alike =
-        |reached: &[(u32, Outcome)], warm: &[(u32, Outcome)], generations: &[Vec<&Finished>], state: &State| {
-            let closed =
-                generations.iter().zip(&state.closed).flat_map(|(trials, count)| &trials[..*count.min(&trials.len())]);
-            reached.iter().copied().eq(warm.iter().copied().chain(closed.map(key)))
-        };
-    match &cache.reached {
-        Some((reached, state)) if begins_alike(reached, &used, &generations, state) => used.clone_from(reached),
-        _ => cache.reached = None,
-    }
-    let (reached, state) = cache.reached.get_or_insert_with(|| (used.clone(), State::new(settings, axes, &warm)));
+    let used: Vec<(u32, Outcome)> = warm.iter().map(key).collect();
+    // A state that other trials led to, such as of another part of the history, is of no use.
+    cache.reached.take_if(|(reached, state)| {
+        let closed =
+            generations.iter().zip(&state.closed).flat_map(|(trials, count)| &trials[..*count.min(&trials.len())]);
+        !reached.iter().copied().eq(used.iter().copied().chain(closed.map(key)))
+    });
+    let (reached, state) = cache.reached.get_or_insert_with(|| (used, State::new(settings, axes, &warm)));
     while let Some(trials) =
         generations.get(state.generation as usize).filter(|trials| trials.len() >= state.population)
     {
@@ -143,17 +139,13 @@ struct State {
     bests: Vec<f64>,
 }
 
-fn identity(n: usize) -> Vec<Vec<f64>> {
-    (0..n).map(|i| (0..n).map(|j| if i == j { 1.0 } else { 0.0 }).collect()).collect()
-}
-
 impl State {
     fn new(settings: &Cmaes, axes: &[usize], warm: &[&Finished]) -> State {
         let n = axes.len();
         let usual = 4 + libm::floor(3.0 * libm::log(n as f64)) as usize;
         let population = settings.population.map_or(usual, |population| population as usize).max(2);
         let mut order: Vec<&&Finished> = warm.iter().filter(|trial| trial.outcome != Outcome::Failed).collect();
-        order.sort_by(|a, b| a.outcome.merit().0.total_cmp(&b.outcome.merit().0));
+        order.sort_by(|a, b| a.outcome.loss().total_cmp(&b.outcome.loss()));
         let at = |trial: &Finished| -> Vec<f64> { axes.iter().map(|&axis| trial.point[axis]).collect() };
         let mut state = State::at(vec![0.5; n], settings.sigma, population);
         if order.len() >= WARM {
@@ -253,10 +245,7 @@ impl State {
         let n = self.mean.len();
         let dimension = n as f64;
         let mut order: Vec<&&Finished> = members.iter().collect();
-        order.sort_by(|a, b| {
-            let (a, b) = (a.outcome.merit(), b.outcome.merit());
-            a.0.total_cmp(&b.0).then(a.1.cmp(&b.1))
-        });
+        order.sort_by(|a, b| a.outcome.by_merit(b.outcome));
         let population = members.len();
         let raw: Vec<f64> =
             (1..=population).map(|i| libm::log((population as f64 + 1.0) / 2.0) - libm::log(i as f64)).collect();
@@ -327,11 +316,10 @@ impl State {
         self.sigma *= libm::exp(((c_sigma / damping) * (norm / chi - 1.0)).min(1.0));
         self.sigma = self.sigma.clamp(1e-12, 1.0);
         self.decompose();
-        self.bests.push(order[0].outcome.merit().0);
+        self.bests.push(order[0].outcome.loss());
         self.closed.push(population);
         self.generation += 1;
-        if self.has_converged(study, axes, order[population - 1].outcome.merit().0) && self.restarts < settings.restarts
-        {
+        if self.has_converged(study, axes, order[population - 1].outcome.loss()) && self.restarts < settings.restarts {
             self.restart(settings, study);
         }
     }

@@ -1,9 +1,10 @@
 //! What models learn from: configurations as points of the unit cube, and what came of them.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use crate::core::space::{Assignments, Parameter, Space, Value};
+use crate::core::space::{Assignments, Domain, Parameter, Space, Value};
 use crate::core::study::{Direction, Phase, Study, Trial};
 
 /// A configuration: for each parameter, in order, its place in [0, 1] (the middle of its bin, in a finite domain), the
@@ -15,18 +16,46 @@ pub fn point(space: &Space, assignments: &Assignments) -> Option<Point> {
     let values = space.parse(assignments).ok()?;
     let coordinate = |(parameter, value): (&Parameter, Option<Value>)| match value {
         None => f64::NAN,
-        Some(Value::Choice(position)) if parameter.domain.is_categorical() => position as f64,
-        Some(value) => parameter.domain.unit(value),
+        Some(value) => coordinate(&parameter.domain, value),
     };
     Some(space.parameters().iter().zip(values).map(coordinate).collect())
 }
 
 /// The assignments at `point`; coordinates of inactive parameters do not matter.
 pub fn assignments(space: &Space, point: &[f64]) -> Assignments {
-    space.assemble(|position, domain| match domain.is_categorical() {
-        true => Value::Choice(if point[position] >= 0.0 { point[position] as usize } else { 0 }),
-        false => domain.at_unit(if point[position] >= 0.0 { point[position] } else { 0.0 }),
-    })
+    space.assemble(|position, domain| value(domain, point[position]))
+}
+
+/// The point that the trainer would see at `coordinates`, all of which are given: values of finite domains in the middle of
+/// their bins, inactive ones NaN.
+pub fn snapped(space: &Space, coordinates: &[f64]) -> Vec<f64> {
+    let values = space.activate(|position, domain| value(domain, coordinates[position]));
+    let parameters = space.parameters().iter().zip(values).zip(coordinates);
+    let snap = |((parameter, value), x): ((&Parameter, Option<Value>), &f64)| match value {
+        None => f64::NAN,
+        // As it is: there and back again it would not be the same bits.
+        Some(_) if parameter.domain.is_continuous() => *x,
+        Some(value) => coordinate(&parameter.domain, value),
+    };
+    parameters.map(snap).collect()
+}
+
+fn coordinate(domain: &Domain, value: Value) -> f64 {
+    match value {
+        Value::Choice(position) if domain.is_categorical() => position as f64,
+        value => domain.unit(value),
+    }
+}
+
+/// The value at a coordinate; at that of an inactive parameter, the first.
+fn value(domain: &Domain, x: f64) -> Value {
+    let x = if x >= 0.0 { x } else { 0.0 };
+    if domain.is_categorical() { Value::Choice(x as usize) } else { domain.at_unit(x) }
+}
+
+/// Whether two points are one, bit for bit, inactive coordinates too.
+pub fn same(a: &[f64], b: &[f64]) -> bool {
+    a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits())
 }
 
 /// What came of a finished trial, to be minimised.
@@ -49,13 +78,19 @@ impl Outcome {
         }
     }
 
-    /// An order by merit: pruned trials after completed ones of the same value, failed ones last.
-    pub fn merit(self) -> (f64, u8) {
-        match self {
-            Outcome::Value(value) => (value, 0),
-            Outcome::Pruned(value) => (value, 1),
-            Outcome::Failed => (f64::INFINITY, 2),
-        }
+    /// Its value; that of a failed trial is above all others.
+    pub fn loss(self) -> f64 {
+        self.value().unwrap_or(f64::INFINITY)
+    }
+
+    /// An order by merit, best first: pruned trials after completed ones of the same value, failed ones last.
+    pub fn by_merit(self, other: Outcome) -> Ordering {
+        let kind = |outcome| match outcome {
+            Outcome::Value(_) => 0,
+            Outcome::Pruned(_) => 1,
+            Outcome::Failed => 2,
+        };
+        self.loss().total_cmp(&other.loss()).then(kind(self).cmp(&kind(other)))
     }
 }
 
@@ -99,18 +134,21 @@ impl Points {
     }
 }
 
+/// Whether models learn from the trial: it has finished, and was not stopped from outside.
+pub fn teaches(trial: &Trial) -> bool {
+    matches!(trial.phase, Phase::Succeeded | Phase::Pruned | Phase::Failed)
+}
+
 impl Learned {
-    /// Of these trials. Those that were stopped from outside have taught nothing.
+    /// Of these trials.
     pub fn new<'a>(study: &Study, trials: impl Iterator<Item = &'a Trial>, points: &mut Points) -> Learned {
         let (mut ended, mut pending) = (Vec::new(), Vec::new());
         for trial in trials {
             let Some(point) = points.of(&study.space, trial) else { continue };
-            match trial.phase {
-                Phase::Pending | Phase::Running => {
-                    pending.push(Pending { index: trial.index, point });
-                }
-                Phase::Stopped => {}
-                Phase::Succeeded | Phase::Pruned | Phase::Failed => ended.push((trial, point)),
+            if teaches(trial) {
+                ended.push((trial, point));
+            } else if !trial.phase.is_finished() {
+                pending.push(Pending { index: trial.index, point });
             }
         }
         pending.sort_by_key(|trial| trial.index);

@@ -12,14 +12,13 @@ mod tpe;
 
 use std::collections::HashSet;
 
-pub use auto::Standing;
 pub use cmaes::Cmaes;
 pub use gp::Gp;
 pub use tpe::Tpe;
 
 use super::space::{Assignments, Space};
 use super::study::{Study, Trial};
-use learned::{Learned, Points, point};
+use learned::{Learned, Points, point, same};
 
 /// The samplers, with their settings.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -75,10 +74,13 @@ pub struct Cache {
 /// no trial has, in their order, then what the sampler says.
 pub fn next(study: &Study, history: &[Trial], proposed: &[Trial], index: u32, cache: &mut Cache) -> Next {
     for initial in &study.initial {
-        let initial_key = point(&study.space, initial).map(|point| key(&point));
+        let is_it = |a: Option<&[f64]>, b: Option<&[f64]>| match (a, b) {
+            (Some(a), Some(b)) => same(a, b),
+            (a, b) => a.is_none() && b.is_none(),
+        };
+        let at = point(&study.space, initial);
         let mut trials = history.iter().chain(proposed);
-        let is_tried = trials.any(|trial| cache.points.of(&study.space, trial).map(|point| key(&point)) == initial_key);
-        if !is_tried {
+        if !trials.any(|trial| is_it(cache.points.of(&study.space, trial).as_deref(), at.as_deref())) {
             let (assignments, sampler) = (initial.clone(), "initial");
             return Next::Propose(Suggestion { assignments, sampler, version: 1, generation: None });
         }
@@ -141,10 +143,8 @@ impl Sampler {
         let (Some(size), Some(tried)) = (size, tried) else {
             return Next::Propose(suggested);
         };
-        match self {
-            Sampler::Grid => {}
-            _ if !tried.contains(&study.space, &suggested.assignments) => return Next::Propose(suggested),
-            _ => {}
+        if *self != Sampler::Grid && !tried.contains(&study.space, &suggested.assignments) {
+            return Next::Propose(suggested);
         }
         let assignments = grid::first_untried(study, size, &tried);
         Next::Propose(Suggestion { assignments, ..suggested })
@@ -165,8 +165,7 @@ impl Sampler {
             // What was tried is not looked at here.
             Sampler::Grid => plain(study.space.nth(0)),
             Sampler::Auto => {
-                let finished = trials().filter(|trial| auto::teaches(trial)).count();
-                let standing = auto::standing(study, finished);
+                let standing = auto::standing(study, trials());
                 standing.sampler.suggest(study, trials, index, tried, cache)
             }
             Sampler::Tpe(tpe) => {
@@ -195,13 +194,10 @@ impl Sampler {
         Suggestion { assignments, sampler: self.name(), version: self.version(), generation: None }
     }
 
-    /// Which sampler is at work once so many trials have finished, and why: of interest where it chooses itself.
+    /// Which sampler is at work after this history, and why: of interest where it chooses itself.
     pub fn standing(&self, study: &Study, history: &[Trial]) -> String {
         match self {
-            Sampler::Auto => {
-                let finished = history.iter().filter(|trial| auto::teaches(trial)).count();
-                auto::standing(study, finished).to_string()
-            }
+            Sampler::Auto => auto::standing(study, history.iter()).to_string(),
             other => other.name().to_owned(),
         }
     }

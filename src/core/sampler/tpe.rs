@@ -4,7 +4,7 @@
 //! prior.
 
 use super::learned::{self, Learned, Outcome, Point};
-use crate::core::normal::{between, cdf, quantile};
+use crate::core::normal::{Truncated, between, log_pdf};
 use crate::core::rng::{Stream, stream};
 use crate::core::space::{Assignments, Domain, Space};
 use crate::core::study::Study;
@@ -67,26 +67,25 @@ fn split(settings: &Tpe, learned: &Learned) -> (Vec<Kernel>, Vec<Kernel>) {
     let count = libm::ceil(settings.gamma * finished.len() as f64) as usize;
     let count = count.clamp(1, MOST_GOOD).min(finished.len());
     let mut order: Vec<usize> = (0..finished.len()).collect();
-    order.sort_by(|&a, &b| {
-        let (a, b) = (finished[a].outcome.merit(), finished[b].outcome.merit());
-        a.0.total_cmp(&b.0).then(a.1.cmp(&b.1))
-    });
+    order.sort_by(|&a, &b| finished[a].outcome.by_merit(finished[b].outcome));
     let mut is_good = vec![false; finished.len()];
     for &at in order[..count].iter().filter(|at| finished[**at].outcome != Outcome::Failed) {
         is_good[at] = true;
     }
-    let kernels = |wanted: bool| {
-        let chosen = finished.iter().zip(&is_good).filter(move |(_, good)| **good == wanted);
-        chosen.map(|(trial, _)| Kernel { index: trial.index, point: trial.point.clone(), weight: 1.0 })
-    };
-    let pending =
-        learned.pending.iter().map(|trial| Kernel { index: trial.index, point: trial.point.clone(), weight: 1.0 });
-    let mut sets = (kernels(true).collect::<Vec<_>>(), kernels(false).chain(pending).collect::<Vec<_>>());
-    for set in [&mut sets.0, &mut sets.1] {
-        let n = set.len();
-        set.iter_mut().enumerate().for_each(|(i, kernel)| kernel.weight = weight(i, n));
-    }
-    sets
+    let finished = || finished.iter().zip(&is_good).map(|(trial, good)| (trial.index, &trial.point, *good));
+    let pending = learned.pending.iter().map(|trial| (trial.index, &trial.point, false));
+    let good = finished().filter(|(.., good)| *good);
+    let others = finished().filter(|(.., good)| !good).chain(pending);
+    (kernels(good), kernels(others))
+}
+
+/// The kernels of trials, by age.
+fn kernels<'a>(trials: impl Iterator<Item = (u32, &'a Point, bool)>) -> Vec<Kernel> {
+    let kernel = |(index, point, _): (u32, &Point, bool)| Kernel { index, point: point.clone(), weight: 1.0 };
+    let mut kernels: Vec<Kernel> = trials.map(kernel).collect();
+    let n = kernels.len();
+    kernels.iter_mut().enumerate().for_each(|(i, kernel)| kernel.weight = weight(i, n));
+    kernels
 }
 
 /// Weight of the `i`-th oldest of `n`.
@@ -204,7 +203,7 @@ impl Mixture {
             }
         };
         let coordinates: Vec<f64> = axes.iter().enumerate().map(coordinate).collect();
-        super::gp::snapped(space, &coordinates)
+        learned::snapped(space, &coordinates)
     }
 
     /// The logarithm of the density at each of the points.
@@ -219,17 +218,17 @@ impl Mixture {
             logs.push(-libm::log(total));
             for (axis, kind) in axes.iter().enumerate().filter(|(axis, _)| !x[*axis].is_nan()) {
                 let x = x[axis];
-                let (centre, part) = prior_part();
-                let prior = match kind {
-                    Axis::Categories(n) => -libm::log(*n as f64),
-                    _ => log_part(kind, x, centre, part),
-                };
-                let (same, other) = match kind {
+                // Of a category: the prior, and a kernel where it is its own and where it is another.
+                let (prior, same, other) = match kind {
                     Axis::Categories(n) => {
                         let spread = even / *n as f64;
-                        (libm::log((1.0 + spread) / (1.0 + even)), libm::log(spread / (1.0 + even)))
+                        let own = libm::log((1.0 + spread) / (1.0 + even));
+                        (-libm::log(*n as f64), own, libm::log(spread / (1.0 + even)))
                     }
-                    _ => (0.0, 0.0),
+                    _ => {
+                        let (centre, part) = prior_part();
+                        (log_part(kind, x, centre, part), 0.0, 0.0)
+                    }
                 };
                 for (log, kernel) in logs.iter_mut().zip(&self.kernels) {
                     let centre = kernel.point[axis];
@@ -279,18 +278,12 @@ impl Sorted {
 
 /// A draw from a normal cut to [0, 1].
 fn drawn(u: f64, centre: f64, deviation: f64) -> f64 {
-    let low = cdf(-centre / deviation);
-    let mass = between(-centre / deviation, (1.0 - centre) / deviation);
-    (centre + deviation * quantile((low + u * mass).clamp(1e-300, 1.0 - 1e-16))).clamp(0.0, 1.0)
+    Truncated::new(centre, deviation, 0.0, 1.0).quantile(u).clamp(0.0, 1.0)
 }
 
 /// The logarithm of a truncated normal's density at `x`; of a finite domain, of its bin's mean density.
 fn log_part(axis: &Axis, x: f64, centre: f64, part: Part) -> f64 {
-    const LOG_SQRT_2PI: f64 = 0.918_938_533_204_672_7;
-    let smooth = || {
-        let z = (x - centre) / part.deviation;
-        -0.5 * z * z - LOG_SQRT_2PI - part.log_norm
-    };
+    let smooth = || log_pdf((x - centre) / part.deviation) - part.log_norm;
     let Axis::Bins(domain) = axis else {
         return smooth();
     };

@@ -3,13 +3,13 @@
 
 use std::collections::BTreeSet;
 
-use super::super::learned::Point;
+use super::super::learned::{self, Point};
 use super::super::{Tried, key};
 use super::model::Posterior;
 use crate::core::minimise::minimise;
 use crate::core::normal::{log_improvement, quantile};
 use crate::core::rng::{Stream, stream};
-use crate::core::space::{Domain, Parameter, Space, Value};
+use crate::core::space::{Domain, Parameter};
 use crate::core::study::Study;
 
 /// How many points of a Sobol sequence are looked at.
@@ -200,30 +200,10 @@ impl Search<'_> {
         best
     }
 
-    /// The point that the trainer would see: values of finite domains in the middle of their bins, inactive ones NaN.
+    /// The point that the trainer would see.
     fn snapped(&self, coordinates: &[f64]) -> Vec<f64> {
-        snapped(&self.study.space, coordinates)
+        learned::snapped(&self.study.space, coordinates)
     }
-}
-
-/// See [`Search::snapped`].
-pub fn snapped(space: &Space, coordinates: &[f64]) -> Vec<f64> {
-    let value = |position: usize, domain: &Domain| match domain.is_categorical() {
-        true => Value::Choice(coordinates[position] as usize),
-        false => domain.at_unit(coordinates[position].min(1.0 - f64::EPSILON)),
-    };
-    let values = space.activate(value);
-    let coordinate = |(position, value): (usize, &Option<Value>)| match value {
-        None => f64::NAN,
-        Some(value) => {
-            let domain = &space.parameters()[position].domain;
-            match domain.is_categorical() || domain.is_continuous() {
-                true => coordinates[position],
-                false => domain.unit(*value),
-            }
-        }
-    };
-    values.iter().enumerate().map(coordinate).collect()
 }
 
 /// A coordinate at `u` from [0, 1).

@@ -28,6 +28,15 @@ pub struct Hyperparameters {
     pub noise: f64,
 }
 
+/// A group's factor in the correlation of two configurations.
+struct Compared {
+    factor: f64,
+    /// Its derivative by the squared distance, where both have the parameters.
+    slope: Option<f64>,
+    /// Its derivative by the branch's correlation.
+    by_correlation: f64,
+}
+
 const SQRT_5: f64 = 2.236_067_977_499_79;
 
 /// Matérn-5/2 at a squared distance, and its derivative by that.
@@ -67,110 +76,97 @@ impl Structure {
         self.groups.iter().filter(|group| group.branch.is_some()).count()
     }
 
-    fn squared(&self, position: usize, a: f64, b: f64) -> f64 {
-        match self.is_categorical[position] {
-            true => f64::from(a != b),
-            false => (a - b) * (a - b),
+    /// What the parameters of a group make of two configurations.
+    #[inline]
+    fn compare(&self, h: &Hyperparameters, group: &Group, a: &[f64], b: &[f64]) -> Compared {
+        let first = group.positions[0];
+        let correlation = group.branch.map(|branch| h.correlations[branch]);
+        match (correlation, a[first].is_nan(), b[first].is_nan()) {
+            (Some(_), true, true) => Compared { factor: 1.0, slope: None, by_correlation: 0.0 },
+            (Some(rho), true, false) | (Some(rho), false, true) => {
+                Compared { factor: rho, slope: None, by_correlation: 1.0 }
+            }
+            (rho, ..) => {
+                let parts = group.positions.iter().map(|&position| self.part(h, position, a, b));
+                let (value, slope) = matern(parts.fold(0.0, |sum, part| sum + part));
+                let rho = rho.unwrap_or(0.0);
+                Compared {
+                    factor: rho * rho + (1.0 - rho * rho) * value,
+                    slope: Some((1.0 - rho * rho) * slope),
+                    by_correlation: 2.0 * rho * (1.0 - value),
+                }
+            }
         }
+    }
+
+    /// A parameter's part in the squared distance.
+    #[inline]
+    fn part(&self, h: &Hyperparameters, position: usize, a: &[f64], b: &[f64]) -> f64 {
+        let squared = match self.is_categorical[position] {
+            true => f64::from(a[position] != b[position]),
+            false => (a[position] - b[position]) * (a[position] - b[position]),
+        };
+        h.weights[position] * squared
     }
 
     /// The covariance of `a` and `b` without noise.
     pub fn covariance(&self, h: &Hyperparameters, a: &[f64], b: &[f64]) -> f64 {
-        self.groups.iter().fold(h.scale, |product, group| {
-            let first = group.positions[0];
-            let correlation = group.branch.map(|branch| h.correlations[branch]);
-            match (correlation, a[first].is_nan(), b[first].is_nan()) {
-                (Some(_), true, true) => product,
-                (Some(rho), true, false) | (Some(rho), false, true) => product * rho,
-                (rho, ..) => {
-                    let squared = group.positions.iter().fold(0.0, |sum, &position| {
-                        sum + h.weights[position] * self.squared(position, a[position], b[position])
-                    });
-                    let rho = rho.unwrap_or(0.0);
-                    product * (rho * rho + (1.0 - rho * rho) * matern(squared).0)
-                }
-            }
-        })
+        self.groups.iter().fold(h.scale, |product, group| product * self.compare(h, group, a, b).factor)
     }
 
-    /// The covariance of `x` and `b`; adds `weight` times its gradient by `x` to `gradient`, for ordered parameters.
+    /// The covariance of `x` and `b` without noise; its derivatives by the ordered parameters of `x` are put into `slopes`.
     pub fn covariance_slope(&self, h: &Hyperparameters, x: &[f64], b: &[f64], slopes: &mut [f64]) -> f64 {
-        slopes.fill(0.0);
-        let mut factors = [1.0; 65];
-        let mut product = h.scale;
-        for (at, group) in self.groups.iter().enumerate() {
-            let first = group.positions[0];
-            let correlation = group.branch.map(|branch| h.correlations[branch]);
-            factors[at] = match (correlation, x[first].is_nan(), b[first].is_nan()) {
-                (Some(_), true, true) => 1.0,
-                (Some(rho), true, false) | (Some(rho), false, true) => rho,
-                (rho, ..) => {
-                    let squared = group.positions.iter().fold(0.0, |sum, &position| {
-                        sum + h.weights[position] * self.squared(position, x[position], b[position])
-                    });
-                    let rho = rho.unwrap_or(0.0);
-                    let (value, slope) = matern(squared);
-                    for &position in &group.positions {
-                        if !self.is_categorical[position] {
-                            slopes[position] =
-                                (1.0 - rho * rho) * slope * 2.0 * h.weights[position] * (x[position] - b[position]);
-                        }
-                    }
-                    rho * rho + (1.0 - rho * rho) * value
+        let each = |group: &Group, compared: &Compared, slopes: &mut [f64]| {
+            for &position in group.positions.iter().filter(|position| !self.is_categorical[**position]) {
+                if let Some(slope) = compared.slope {
+                    slopes[position] = slope * 2.0 * h.weights[position] * (x[position] - b[position]);
                 }
-            };
-            product *= factors[at];
-        }
-        for (at, group) in self.groups.iter().enumerate() {
-            for &position in &group.positions {
-                slopes[position] *= product / factors[at];
             }
-        }
-        product
+        };
+        self.slopes(h, h.scale, x, b, each, slopes)
     }
 
     /// The correlation of a pair, and its derivatives by the logarithm of each lengthscale and by each branch's
     /// correlation, put into `slopes` in this order.
     pub fn correlation_slopes(&self, h: &Hyperparameters, a: &[f64], b: &[f64], slopes: &mut [f64]) -> f64 {
-        slopes.fill(0.0);
-        let parameters = self.parameters();
-        let mut factors = [1.0; 65];
-        let mut product = 1.0;
-        for (at, group) in self.groups.iter().enumerate() {
-            let first = group.positions[0];
-            let correlation = group.branch.map(|branch| (branch, h.correlations[branch]));
-            factors[at] = match (correlation, a[first].is_nan(), b[first].is_nan()) {
-                (Some(_), true, true) => 1.0,
-                (Some((branch, rho)), true, false) | (Some((branch, rho)), false, true) => {
-                    slopes[parameters + branch] = 1.0;
-                    rho
-                }
-                (branch, ..) => {
-                    let mut squared = 0.0;
-                    for &position in &group.positions {
-                        let part = h.weights[position] * self.squared(position, a[position], b[position]);
-                        slopes[position] = part;
-                        squared += part;
-                    }
-                    let rho = branch.map_or(0.0, |(_, rho)| rho);
-                    let (value, slope) = matern(squared);
-                    for &position in &group.positions {
-                        slopes[position] *= -2.0 * (1.0 - rho * rho) * slope;
-                    }
-                    if let Some((branch, rho)) = branch {
-                        slopes[parameters + branch] = 2.0 * rho * (1.0 - value);
-                    }
-                    rho * rho + (1.0 - rho * rho) * value
-                }
-            };
-            product *= factors[at];
-        }
-        for (at, group) in self.groups.iter().enumerate() {
+        let each = |group: &Group, compared: &Compared, slopes: &mut [f64]| {
             for &position in &group.positions {
-                slopes[position] *= product / factors[at];
+                if let Some(slope) = compared.slope {
+                    slopes[position] = self.part(h, position, a, b) * (-2.0 * slope);
+                }
             }
             if let Some(branch) = group.branch {
-                slopes[parameters + branch] *= product / factors[at];
+                slopes[self.parameters() + branch] = compared.by_correlation;
+            }
+        };
+        self.slopes(h, 1.0, a, b, each, slopes)
+    }
+
+    /// The product of `scale` and all groups' factors. `each` puts the derivatives of a group's own factor into `slopes`.
+    fn slopes(
+        &self,
+        h: &Hyperparameters,
+        scale: f64,
+        a: &[f64],
+        b: &[f64],
+        each: impl Fn(&Group, &Compared, &mut [f64]),
+        slopes: &mut [f64],
+    ) -> f64 {
+        slopes.fill(0.0);
+        // No more groups than parameters, of which the API has at most 64.
+        let mut factors = [1.0; 64];
+        let mut product = scale;
+        for (group, factor) in self.groups.iter().zip(&mut factors) {
+            let compared = self.compare(h, group, a, b);
+            each(group, &compared, slopes);
+            *factor = compared.factor;
+            product *= compared.factor;
+        }
+        for (group, factor) in self.groups.iter().zip(&factors) {
+            let others = product / factor;
+            group.positions.iter().for_each(|&position| slopes[position] *= others);
+            if let Some(slope) = group.branch.and_then(|branch| slopes.get_mut(self.parameters() + branch)) {
+                *slope *= others;
             }
         }
         product

@@ -6,12 +6,11 @@ mod kernel;
 mod model;
 mod warp;
 
-use super::learned::{Finished, Learned, Outcome, Point};
+use super::learned::{Finished, Learned, Outcome, Point, same};
 use super::{Tried, learned};
 use crate::core::space::Assignments;
 use crate::core::study::Study;
 use acquisition::Search;
-pub use acquisition::snapped;
 use kernel::Structure;
 use model::{Covariance, Posterior};
 
@@ -93,11 +92,6 @@ pub fn propose(study: &Study, learned: &Learned, index: u32, tried: Option<&Trie
     learned::assignments(&study.space, &point)
 }
 
-/// Bit for bit, inactive coordinates too.
-fn same(a: &[f64], b: &[f64]) -> bool {
-    a.iter().zip(b).all(|(a, b)| a.to_bits() == b.to_bits())
-}
-
 /// The fit for so many finished trials: at counts that grow by a tenth, so that what came in between does not matter.
 fn fitted<'a>(study: &Study, finished: &[Finished], cache: &'a mut Cache) -> &'a mut Fitted {
     let count = fit_at(finished.len());
@@ -137,10 +131,7 @@ fn chosen(outcomes: &[Outcome], most: usize) -> Vec<usize> {
         return (0..n).collect();
     }
     let mut order: Vec<usize> = (0..n).collect();
-    order.sort_by(|&a, &b| {
-        let (a, b) = (outcomes[a].merit(), outcomes[b].merit());
-        a.0.total_cmp(&b.0).then(a.1.cmp(&b.1))
-    });
+    order.sort_by(|&a, &b| outcomes[a].by_merit(outcomes[b]));
     let rest = order.split_off(most / 2);
     let others = most - order.len();
     order.extend((0..others).map(|i| rest[i * rest.len() / others]));

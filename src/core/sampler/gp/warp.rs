@@ -7,8 +7,7 @@ use crate::core::normal::quantile;
 
 /// One number a trial, to be minimised. Depends on the order of the values, so that extremes do no harm.
 pub fn warp(outcomes: &[Outcome]) -> Vec<f64> {
-    let values: Vec<f64> = outcomes.iter().filter_map(|outcome| outcome.value()).collect();
-    let mut sorted = values.clone();
+    let mut sorted: Vec<f64> = outcomes.iter().filter_map(|outcome| outcome.value()).collect();
     sorted.sort_unstable_by(f64::total_cmp);
     let (Some(best), Some(worst)) = (sorted.first(), sorted.last()) else {
         return vec![0.0; outcomes.len()];
