@@ -12,9 +12,11 @@ pub fn pdf(z: f64) -> f64 {
     libm::exp(-0.5 * z * z) / libm::sqrt(2.0 * PI)
 }
 
+/// The logarithm of the square root of two pi.
+pub const LOG_SQRT_2PI: f64 = 0.918_938_533_204_672_7;
+
 /// The logarithm of the density of a standard normal at `z`.
 pub fn log_pdf(z: f64) -> f64 {
-    const LOG_SQRT_2PI: f64 = 0.918_938_533_204_672_7;
     -0.5 * z * z - LOG_SQRT_2PI
 }
 

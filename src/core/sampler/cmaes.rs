@@ -8,7 +8,7 @@
 //! them, many as in Nomura 2021 (arXiv 2012.06932). Categories, and what exists only in a branch, are proposed by tpe.
 
 use super::learned::{self, Finished, Learned, Outcome};
-use super::{Tpe, sobol, tpe};
+use super::{Tpe, Tried, sobol, tpe};
 use crate::core::linalg::{add_scaled, dot, eigen, identity};
 use crate::core::normal::quantile;
 use crate::core::rng::{Stream, stream};
@@ -39,6 +39,8 @@ pub struct Cache {
     tpe: tpe::Cache,
 }
 
+/// So many draws, at most, are made to find a configuration that is new in a finite space.
+const PATIENCE: usize = 20;
 /// So many trials of no generation are a distribution, fewer are a point.
 const WARM: usize = 20;
 
@@ -48,6 +50,7 @@ pub fn propose(
     study: &Study,
     learned: &Learned,
     index: u32,
+    tried: Option<&Tried>,
     cache: &mut Cache,
 ) -> (Assignments, u32) {
     let space = &study.space;
@@ -55,19 +58,24 @@ pub fn propose(
     let others = match axes.len() == space.parameters().len() {
         true => None,
         false if learned.finished.is_empty() => Some(sobol::propose(study, index)),
-        false => Some(tpe::propose(&Tpe::default(), study, learned, index, &mut cache.tpe)),
+        false => Some(tpe::propose(&Tpe::default(), study, learned, index, None, &mut cache.tpe)),
     };
     if axes.is_empty() {
         return (others.unwrap_or_default(), 0);
     }
     let state = replay(settings, study, &axes, &learned.finished, cache);
     let mut stream = stream(study.seed, "cmaes", u64::from(index));
-    let drawn = state.draw(space, &axes, &mut stream);
     let mut coordinates: Vec<f64> = match others.and_then(|others| learned::point(space, &others)) {
         Some(point) => point.to_vec(),
         None => vec![f64::NAN; space.parameters().len()],
     };
-    axes.iter().zip(drawn).for_each(|(&axis, x)| coordinates[axis] = x);
+    for _ in 0..PATIENCE {
+        let drawn = state.draw(space, &axes, &mut stream);
+        axes.iter().zip(drawn).for_each(|(&axis, x)| coordinates[axis] = x);
+        if tried.is_none_or(|tried| !tried.has(&learned::snapped(space, &coordinates))) {
+            break;
+        }
+    }
     (learned::assignments(space, &coordinates), state.generation)
 }
 

@@ -104,7 +104,10 @@ impl Sampler {
 
     /// The version of its algorithm: to be raised whenever its proposals change.
     pub fn version(&self) -> u32 {
-        1
+        match self {
+            Sampler::Tpe(_) | Sampler::Cmaes(_) => 2,
+            _ => 1,
+        }
     }
 
     /// What it cannot do with a space, if anything.
@@ -172,7 +175,7 @@ impl Sampler {
                 let learned = Learned::new(study, trials(), &mut cache.points);
                 match learned.finished.len() < tpe.startup_trials as usize {
                     true => plain(sobol::propose(study, index)),
-                    false => plain(tpe::propose(tpe, study, &learned, index, &mut cache.tpe)),
+                    false => plain(tpe::propose(tpe, study, &learned, index, tried, &mut cache.tpe)),
                 }
             }
             Sampler::Gp(gp) => {
@@ -184,7 +187,7 @@ impl Sampler {
             }
             Sampler::Cmaes(cmaes) => {
                 let learned = Learned::new(study, trials(), &mut cache.points);
-                let (assignments, generation) = cmaes::propose(cmaes, study, &learned, index, &mut cache.cmaes);
+                let (assignments, generation) = cmaes::propose(cmaes, study, &learned, index, tried, &mut cache.cmaes);
                 Suggestion { generation: Some(generation), ..plain(assignments) }
             }
         }
