@@ -396,7 +396,8 @@ impl Space {
         self.is_finite() && (counter.size(), counter.is_exhausted()).1
     }
 
-    fn is_finite(&self) -> bool {
+    /// Whether it has finitely many configurations.
+    pub fn is_finite(&self) -> bool {
         self.parameters.iter().all(|p| p.domain.size().is_some())
     }
 

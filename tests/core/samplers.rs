@@ -133,6 +133,11 @@ fn a_cache_of_anything_changes_no_answer() {
             let history = one.history_before(index);
             let warm = next(&one.study, &history, &[], index as u32, &mut cache);
             assert_eq!(warm, Next::Propose(one.proposals[index].0.clone()), "{sampler:?}, trial {index}");
+            // One of them was deleted.
+            let rest = [&history[..1], &history[2..]].concat();
+            let warm = next(&one.study, &rest, &[], index as u32, &mut cache);
+            let cold = next(&one.study, &rest, &[], index as u32, &mut Cache::default());
+            assert_eq!(warm, cold, "{sampler:?}, trial {index}");
         }
     }
 }

@@ -7,8 +7,11 @@
 //! that finished before the first of one (initial assignments, another sampler's) tell where to begin: a few by the best of
 //! them, many as in Nomura 2021 (arXiv 2012.06932). Categories, and what exists only in a branch, are proposed by tpe.
 
-use super::learned::{self, Finished, Learned, Outcome};
-use super::{Tpe, Tried, sobol, tpe};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use super::learned::{self, Finished, Learned, Outcome, Tried};
+use super::{Tpe, sobol, tpe};
 use crate::core::linalg::{add_scaled, dot, eigen, identity};
 use crate::core::normal::quantile;
 use crate::core::rng::{Stream, stream};
@@ -32,10 +35,18 @@ impl Default for Cmaes {
     }
 }
 
-/// The state after so many trials, and those for the rest of the parameters.
+/// The state after so many trials, and what tpe keeps for the rest of the parameters.
 #[derive(Default)]
 pub struct Cache {
-    reached: Option<(Vec<(u32, Outcome)>, State)>,
+    epoch: u64,
+    /// How many finished trials the following come from.
+    seen: usize,
+    /// Positions of trials of no generation that finished before the first of one.
+    warm: Vec<usize>,
+    /// Positions of trials of generations that have not closed.
+    open: BTreeMap<u32, Vec<usize>>,
+    /// None until a trial of a generation has finished.
+    state: Option<State>,
     tpe: tpe::Cache,
 }
 
@@ -63,7 +74,7 @@ pub fn propose(
     if axes.is_empty() {
         return (others.unwrap_or_default(), 0);
     }
-    let state = replay(settings, study, &axes, &learned.finished, cache);
+    let state = cache.state(settings, study, &axes, learned);
     let mut stream = stream(study.seed, "cmaes", u64::from(index));
     let mut coordinates: Vec<f64> = match others.and_then(|others| learned::point(space, &others)) {
         Some(point) => point.to_vec(),
@@ -85,52 +96,44 @@ fn axes(space: &Space) -> Vec<usize> {
     parameters.filter(|(_, p)| p.when.is_empty() && !p.domain.is_categorical()).map(|(position, _)| position).collect()
 }
 
-/// The state after all generations that have closed.
-fn replay<'a>(
-    settings: &Cmaes,
-    study: &Study,
-    axes: &[usize],
-    finished: &[Finished],
-    cache: &'a mut Cache,
-) -> &'a State {
-    let mut generations: Vec<Vec<&Finished>> = Vec::new();
-    let mut warm = Vec::new();
-    for trial in finished {
-        match trial.generation {
-            Some(generation) => {
-                let generation = generation as usize;
-                if generations.len() <= generation {
-                    generations.resize(generation + 1, Vec::new());
+impl Cache {
+    /// The state after all generations that have closed, and those after it that have begun.
+    fn state(&mut self, settings: &Cmaes, study: &Study, axes: &[usize], learned: &Learned) -> Cow<'_, State> {
+        // Only what has finished since is new, if it is the same history.
+        if self.epoch != learned.epoch || self.seen > learned.finished.len() {
+            *self = Cache { epoch: learned.epoch, tpe: std::mem::take(&mut self.tpe), ..Cache::default() };
+        }
+        let finished = &learned.finished;
+        for at in self.seen..finished.len() {
+            match finished[at].generation {
+                Some(generation) => {
+                    let state = self.state.get_or_insert_with(|| State::new(settings, axes, finished, &self.warm));
+                    // Late ones teach nothing.
+                    if generation >= state.generation {
+                        self.open.entry(generation).or_default().push(at);
+                    }
+                    while let Some(closed) =
+                        self.open.first_entry().filter(|open| state.is_closed_by((open.key(), open.get())))
+                    {
+                        let members: Vec<&Finished> = closed.remove().iter().map(|&at| &finished[at]).collect();
+                        state.update(settings, study, axes, &members[..state.population]);
+                    }
                 }
-                generations[generation].push(trial);
+                None if self.state.is_none() => self.warm.push(at),
+                None => {}
             }
-            None if generations.is_empty() => warm.push(trial),
-            None => {}
+        }
+        self.seen = finished.len();
+        match &self.state {
+            Some(state) => Cow::Borrowed(state),
+            None => Cow::Owned(State::new(settings, axes, finished, &self.warm)),
         }
     }
-    let key = |trial: &&Finished| (trial.index, trial.outcome);
-    let used: Vec<(u32, Outcome)> = warm.iter().map(key).collect();
-    // A state that other trials led to, such as of another part of the history, is of no use.
-    cache.reached.take_if(|(reached, state)| {
-        let closed =
-            generations.iter().zip(&state.closed).flat_map(|(trials, count)| &trials[..*count.min(&trials.len())]);
-        !reached.iter().copied().eq(used.iter().copied().chain(closed.map(key)))
-    });
-    let (reached, state) = cache.reached.get_or_insert_with(|| (used, State::new(settings, axes, &warm)));
-    while let Some(trials) =
-        generations.get(state.generation as usize).filter(|trials| trials.len() >= state.population)
-    {
-        let members = &trials[..state.population];
-        reached.extend(members.iter().map(key));
-        state.update(settings, study, axes, members);
-    }
-    state
 }
 
+#[derive(Clone)]
 struct State {
     generation: u32,
-    /// How many trials closed each generation.
-    closed: Vec<usize>,
     restarts: u32,
     population: usize,
     mean: Vec<f64>,
@@ -148,11 +151,12 @@ struct State {
 }
 
 impl State {
-    fn new(settings: &Cmaes, axes: &[usize], warm: &[&Finished]) -> State {
+    fn new(settings: &Cmaes, axes: &[usize], finished: &[Finished], warm: &[usize]) -> State {
         let n = axes.len();
         let usual = 4 + libm::floor(3.0 * libm::log(n as f64)) as usize;
         let population = settings.population.map_or(usual, |population| population as usize).max(2);
-        let mut order: Vec<&&Finished> = warm.iter().filter(|trial| trial.outcome != Outcome::Failed).collect();
+        let mut order: Vec<&Finished> =
+            warm.iter().map(|&at| &finished[at]).filter(|trial| trial.outcome != Outcome::Failed).collect();
         order.sort_by(|a, b| a.outcome.loss().total_cmp(&b.outcome.loss()));
         let at = |trial: &Finished| -> Vec<f64> { axes.iter().map(|&axis| trial.point[axis]).collect() };
         let mut state = State::at(vec![0.5; n], settings.sigma, population);
@@ -164,11 +168,15 @@ impl State {
         state
     }
 
+    /// Whether these are the generation that is open, and enough of it have finished.
+    fn is_closed_by(&self, (generation, members): (&u32, &[usize])) -> bool {
+        *generation == self.generation && members.len() >= self.population
+    }
+
     fn at(mean: Vec<f64>, sigma: f64, population: usize) -> State {
         let n = mean.len();
         State {
             generation: 0,
-            closed: Vec::new(),
             restarts: 0,
             population,
             mean,
@@ -325,7 +333,6 @@ impl State {
         self.sigma = self.sigma.clamp(1e-12, 1.0);
         self.decompose();
         self.bests.push(order[0].outcome.loss());
-        self.closed.push(population);
         self.generation += 1;
         if self.has_converged(study, axes, order[population - 1].outcome.loss()) && self.restarts < settings.restarts {
             self.restart(settings, study);
@@ -358,11 +365,6 @@ impl State {
         let mut stream = stream(study.seed, "cmaes restart", u64::from(self.restarts));
         let mean = self.mean.iter().map(|_| stream.unit()).collect();
         let fresh = State::at(mean, settings.sigma, self.population * 2);
-        *self = State {
-            generation: self.generation,
-            closed: std::mem::take(&mut self.closed),
-            restarts: self.restarts + 1,
-            ..fresh
-        };
+        *self = State { generation: self.generation, restarts: self.restarts + 1, ..fresh };
     }
 }

@@ -1,6 +1,7 @@
 //! Every configuration of a finite space once, in a seeded order that is never laid out in memory.
 
-use super::{Assignments, Tried};
+use super::Assignments;
+use super::learned::Tried;
 use crate::core::rng::fnv1a;
 use crate::core::study::Study;
 

@@ -1,8 +1,10 @@
 //! What models learn from: configurations as points of the unit cube, and what came of them.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
+
+use jiff::Timestamp;
 
 use crate::core::space::{Assignments, Domain, Parameter, Space, Value};
 use crate::core::study::{Direction, Phase, Study, Trial};
@@ -105,14 +107,26 @@ pub struct Finished {
     pub outcome: Outcome,
     /// The generation of CMA-ES that it belongs to.
     pub generation: Option<u32>,
+    /// Its place in the order of completion.
+    order: (bool, Option<Timestamp>, u32),
+}
+
+impl PartialEq for Finished {
+    fn eq(&self, other: &Finished) -> bool {
+        let all = |trial: &Finished| (trial.index, trial.outcome, trial.generation, trial.order);
+        all(self) == all(other)
+    }
 }
 
 /// The history as models see it.
+#[derive(Default)]
 pub struct Learned {
     /// Finished trials in the order of their completion.
     pub finished: Vec<Finished>,
     /// Where trials are pending, by index.
     pub pending: Vec<Pending>,
+    /// Raised whenever what had finished changes otherwise than by further trials at the end.
+    pub epoch: u64,
 }
 
 /// A trial that has not finished.
@@ -123,14 +137,33 @@ pub struct Pending {
     pub point: Point,
 }
 
-/// Points by trial index: a trial's assignments never change.
+/// What was learned from a history, so that the next look costs what has changed since. A trial's assignments never
+/// change.
 #[derive(Default)]
-pub struct Points(HashMap<u32, Option<Point>>);
+pub struct Cache {
+    /// The points of trials by index; None of ones that do not lie in the space.
+    points: HashMap<u32, Option<Point>>,
+    /// What was seen of each trial, by its index.
+    seen: Vec<Option<Seen>>,
+    /// How many were seen.
+    count: usize,
+    /// Whether one of them was pruned.
+    has_pruned: bool,
+    learned: Learned,
+    tried: Tried,
+}
 
-impl Points {
-    /// The point of a trial.
-    pub fn of(&mut self, space: &Space, trial: &Trial) -> Option<Point> {
-        self.0.entry(trial.index).or_insert_with(|| point(space, &trial.assignments)).clone()
+/// What may change of a trial. A look at 10,000 trials is a comparison of 10,000 of these.
+#[derive(Clone, Copy, PartialEq)]
+struct Seen {
+    phase: Phase,
+    completed: Option<Timestamp>,
+    value: Option<f64>,
+}
+
+impl Seen {
+    fn of(trial: &Trial) -> Seen {
+        Seen { phase: trial.phase, completed: trial.completed, value: trial.value }
     }
 }
 
@@ -139,29 +172,141 @@ pub fn teaches(trial: &Trial) -> bool {
     matches!(trial.phase, Phase::Succeeded | Phase::Pruned | Phase::Failed)
 }
 
-impl Learned {
-    /// Of these trials.
-    pub fn new<'a>(study: &Study, trials: impl Iterator<Item = &'a Trial>, points: &mut Points) -> Learned {
-        let (mut ended, mut pending) = (Vec::new(), Vec::new());
-        for trial in trials {
-            let Some(point) = points.of(&study.space, trial) else { continue };
-            if teaches(trial) {
-                ended.push((trial, point));
-            } else if !trial.phase.is_finished() {
-                pending.push(Pending { index: trial.index, point });
+/// Trials by this have the order of their completion.
+fn order(trial: &Trial) -> (bool, Option<Timestamp>, u32) {
+    (trial.completed.is_none(), trial.completed, trial.index)
+}
+
+impl Cache {
+    /// The point of a trial, if it lies in the space.
+    pub fn point(&mut self, space: &Space, trial: &Trial) -> Option<Point> {
+        self.points.entry(trial.index).or_insert_with(|| point(space, &trial.assignments)).clone()
+    }
+
+    /// What models learn from these trials, in any order; in a finite space also which configurations they are.
+    pub fn look<'a, I: Iterator<Item = &'a Trial>>(
+        &mut self,
+        study: &Study,
+        trials: impl Fn() -> I,
+    ) -> (&Learned, Option<&Tried>) {
+        let mut count = 0;
+        let before = |trial: &Trial| self.seen.get(trial.index as usize).copied().flatten();
+        let changed: Vec<(&Trial, Option<Seen>)> = trials()
+            .inspect(|_| count += 1)
+            .map(|trial| (trial, before(trial)))
+            .filter(|(trial, before)| *before != Some(Seen::of(trial)))
+            .collect();
+        let new = changed.iter().filter(|(_, before)| before.is_none()).count();
+        let is_complete = count == self.count + new;
+        if !is_complete || !self.go_on(study, &changed) {
+            self.begin_anew(study, trials().collect());
+        }
+        (&self.learned, study.space.is_finite().then_some(&self.tried))
+    }
+
+    /// What has finished goes to the end: whether that is all that these changes are. If not, nothing is as it was.
+    fn go_on(&mut self, study: &Study, changed: &[(&Trial, Option<Seen>)]) -> bool {
+        let mut ended: Vec<&Trial> = changed.iter().map(|(trial, _)| *trial).filter(|trial| teaches(trial)).collect();
+        ended.sort_unstable_by_key(|trial| order(trial));
+        let is_next = |trial: &&Trial| self.learned.finished.last().is_none_or(|last| last.order < order(trial));
+        let was_pending = changed.iter().all(|(_, before)| before.is_none_or(|before| !before.phase.is_finished()));
+        // The standing of pruned trials changes with their peers.
+        let has_pruned = self.has_pruned || ended.iter().any(|trial| trial.phase == Phase::Pruned);
+        if has_pruned || !was_pending || !ended.first().is_none_or(is_next) {
+            return false;
+        }
+        for (trial, before) in changed {
+            self.remember(study, trial);
+            self.learned.pending.retain(|pending| before.is_none() || pending.index != trial.index);
+            if !trial.phase.is_finished()
+                && let Some(point) = self.point(&study.space, trial)
+            {
+                let at = self.learned.pending.partition_point(|pending| pending.index < trial.index);
+                self.learned.pending.insert(at, Pending { index: trial.index, point });
             }
         }
-        pending.sort_by_key(|trial| trial.index);
-        ended.sort_by_key(|(trial, _)| (trial.completed.is_none(), trial.completed, trial.index));
-        let outcomes = outcomes(study, &ended.iter().map(|(trial, _)| *trial).collect::<Vec<_>>());
-        let finished = ended.into_iter().zip(outcomes).map(|((trial, point), outcome)| Finished {
-            index: trial.index,
-            point,
-            outcome,
-            generation: trial.generation,
-        });
-        Learned { finished: finished.collect(), pending }
+        self.finish(study, ended);
+        true
     }
+
+    fn begin_anew(&mut self, study: &Study, trials: Vec<&Trial>) {
+        let before = std::mem::take(&mut self.learned);
+        self.seen.clear();
+        (self.count, self.has_pruned, self.tried) = (0, false, Tried::default());
+        let mut ended = Vec::new();
+        for trial in trials {
+            self.remember(study, trial);
+            if teaches(trial) {
+                ended.push(trial);
+            } else if !trial.phase.is_finished()
+                && let Some(point) = self.point(&study.space, trial)
+            {
+                self.learned.pending.push(Pending { index: trial.index, point });
+            }
+        }
+        self.learned.pending.sort_by_key(|trial| trial.index);
+        ended.sort_by_key(|trial| order(trial));
+        self.finish(study, ended);
+        let is_longer = self.learned.finished.starts_with(&before.finished);
+        self.learned.epoch = before.epoch + u64::from(!is_longer);
+    }
+
+    fn remember(&mut self, study: &Study, trial: &Trial) {
+        let at = trial.index as usize;
+        if self.seen.len() <= at {
+            self.seen.resize(at + 1, None);
+        }
+        let before = self.seen[at].replace(Seen::of(trial));
+        self.count += usize::from(before.is_none());
+        self.has_pruned |= trial.phase == Phase::Pruned;
+        if study.space.is_finite()
+            && let Some(point) = self.point(&study.space, trial)
+        {
+            self.tried.insert(&point);
+        }
+    }
+
+    /// These have finished, in this order.
+    fn finish(&mut self, study: &Study, mut ended: Vec<&Trial>) {
+        ended.retain(|trial| self.point(&study.space, trial).is_some());
+        let outcomes = outcomes(study, &ended);
+        for (trial, outcome) in ended.into_iter().zip(outcomes) {
+            // Of those that have none, nothing is left.
+            let Some(point) = self.point(&study.space, trial) else { continue };
+            let (index, generation, order) = (trial.index, trial.generation, order(trial));
+            self.learned.finished.push(Finished { index, point, outcome, generation, order });
+        }
+    }
+}
+
+/// The distinct configurations of a history, in a finite space.
+#[derive(Default)]
+pub struct Tried(HashSet<Vec<u64>>);
+
+impl Tried {
+    fn insert(&mut self, point: &[f64]) {
+        self.0.insert(key(point));
+    }
+
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether the configuration at `point` is among them.
+    pub fn has(&self, point: &[f64]) -> bool {
+        self.0.contains(&key(point))
+    }
+
+    /// Whether these assignments are.
+    pub fn contains(&self, space: &Space, assignments: &Assignments) -> bool {
+        point(space, assignments).is_some_and(|point| self.has(&point))
+    }
+}
+
+/// A point as something that can be compared: in a finite space the same configuration has the same bits.
+pub fn key(point: &[f64]) -> Vec<u64> {
+    point.iter().map(|x| x.to_bits()).collect()
 }
 
 /// What came of each of these finished trials. With pruned ones among them all are compared at one step, as BOHB does

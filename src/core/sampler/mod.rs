@@ -10,15 +10,13 @@ mod random;
 mod sobol;
 mod tpe;
 
-use std::collections::HashSet;
-
 pub use cmaes::Cmaes;
 pub use gp::Gp;
 pub use tpe::Tpe;
 
 use super::space::{Assignments, Space};
 use super::study::{Study, Trial};
-use learned::{Learned, Points, point, same};
+use learned::{Tried, point, same};
 
 /// The samplers, with their settings.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -64,7 +62,7 @@ pub struct Suggestion {
 /// What was computed for earlier proposals of one study. It makes the next ones faster, and never different.
 #[derive(Default)]
 pub struct Cache {
-    points: Points,
+    learned: learned::Cache,
     gp: gp::Cache,
     tpe: tpe::Cache,
     cmaes: cmaes::Cache,
@@ -80,7 +78,7 @@ pub fn next(study: &Study, history: &[Trial], proposed: &[Trial], index: u32, ca
         };
         let at = point(&study.space, initial);
         let mut trials = history.iter().chain(proposed);
-        if !trials.any(|trial| is_it(cache.points.of(&study.space, trial).as_deref(), at.as_deref())) {
+        if !trials.any(|trial| is_it(cache.learned.point(&study.space, trial).as_deref(), at.as_deref())) {
             let (assignments, sampler) = (initial.clone(), "initial");
             return Next::Propose(Suggestion { assignments, sampler, version: 1, generation: None });
         }
@@ -136,21 +134,21 @@ impl Sampler {
     fn next(&self, study: &Study, history: &[Trial], proposed: &[Trial], index: u32, cache: &mut Cache) -> Next {
         let trials = || history.iter().chain(proposed);
         let size = study.space.size();
-        let tried = size.map(|_| Tried::new(&study.space, trials(), &mut cache.points));
-        if let (Some(size), Some(tried)) = (size, &tried)
+        if let Some(size) = size
+            && let (_, Some(tried)) = cache.learned.look(study, trials)
             && tried.len() as u128 >= size
         {
             return Next::Exhausted;
         }
-        let suggested = self.suggest(study, trials, index, tried.as_ref(), cache);
-        let (Some(size), Some(tried)) = (size, tried) else {
-            return Next::Propose(suggested);
-        };
-        if *self != Sampler::Grid && !tried.contains(&study.space, &suggested.assignments) {
-            return Next::Propose(suggested);
+        let suggested = self.suggest(study, trials, index, cache);
+        if let Some(size) = size
+            && let (_, Some(tried)) = cache.learned.look(study, trials)
+            && (*self == Sampler::Grid || tried.contains(&study.space, &suggested.assignments))
+        {
+            let assignments = grid::first_untried(study, size, tried);
+            return Next::Propose(Suggestion { assignments, ..suggested });
         }
-        let assignments = grid::first_untried(study, size, &tried);
-        Next::Propose(Suggestion { assignments, ..suggested })
+        Next::Propose(suggested)
     }
 
     fn suggest<'a, I: Iterator<Item = &'a Trial>>(
@@ -158,7 +156,6 @@ impl Sampler {
         study: &Study,
         trials: impl Fn() -> I,
         index: u32,
-        tried: Option<&Tried>,
         cache: &mut Cache,
     ) -> Suggestion {
         let plain = |assignments| self.suggestion(assignments);
@@ -169,25 +166,25 @@ impl Sampler {
             Sampler::Grid => plain(study.space.nth(0)),
             Sampler::Auto => {
                 let standing = auto::standing(study, trials());
-                standing.sampler.suggest(study, trials, index, tried, cache)
+                standing.sampler.suggest(study, trials, index, cache)
             }
             Sampler::Tpe(tpe) => {
-                let learned = Learned::new(study, trials(), &mut cache.points);
+                let (learned, tried) = cache.learned.look(study, trials);
                 match learned.finished.len() < tpe.startup_trials as usize {
                     true => plain(sobol::propose(study, index)),
-                    false => plain(tpe::propose(tpe, study, &learned, index, tried, &mut cache.tpe)),
+                    false => plain(tpe::propose(tpe, study, learned, index, tried, &mut cache.tpe)),
                 }
             }
             Sampler::Gp(gp) => {
-                let learned = Learned::new(study, trials(), &mut cache.points);
+                let (learned, tried) = cache.learned.look(study, trials);
                 match learned.finished.len() < gp.startup_trials.max(1) as usize {
                     true => plain(sobol::propose(study, index)),
-                    false => plain(gp::propose(study, &learned, index, tried, &mut cache.gp)),
+                    false => plain(gp::propose(study, learned, index, tried, &mut cache.gp)),
                 }
             }
             Sampler::Cmaes(cmaes) => {
-                let learned = Learned::new(study, trials(), &mut cache.points);
-                let (assignments, generation) = cmaes::propose(cmaes, study, &learned, index, tried, &mut cache.cmaes);
+                let (learned, tried) = cache.learned.look(study, trials);
+                let (assignments, generation) = cmaes::propose(cmaes, study, learned, index, tried, &mut cache.cmaes);
                 Suggestion { generation: Some(generation), ..plain(assignments) }
             }
         }
@@ -204,30 +201,4 @@ impl Sampler {
             other => other.name().to_owned(),
         }
     }
-}
-
-/// The distinct configurations of a history, in a finite space.
-pub struct Tried(HashSet<Vec<u64>>);
-
-impl Tried {
-    fn new<'a>(space: &Space, trials: impl Iterator<Item = &'a Trial>, points: &mut Points) -> Tried {
-        Tried(trials.filter_map(|trial| Some(key(&points.of(space, trial)?))).collect())
-    }
-
-    fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    fn has(&self, point: &[f64]) -> bool {
-        self.0.contains(&key(point))
-    }
-
-    fn contains(&self, space: &Space, assignments: &Assignments) -> bool {
-        point(space, assignments).is_some_and(|point| self.has(&point))
-    }
-}
-
-/// A point as something that can be compared: in a finite space the same configuration has the same bits.
-fn key(point: &[f64]) -> Vec<u64> {
-    point.iter().map(|x| x.to_bits()).collect()
 }

@@ -6,8 +6,7 @@
 //! Beyond Optuna's rules: kernels of good trials may be three times as narrow, and weigh the more the better the trial is
 //! (as the expected improvement does, Watanabe 2023, section 3.2); in a finite space only new configurations are drawn.
 
-use super::Tried;
-use super::learned::{self, Finished, Learned, Outcome, Point};
+use super::learned::{self, Finished, Learned, Outcome, Point, Tried};
 use crate::core::normal::{LOG_SQRT_2PI, Truncated, between, log_pdf};
 use crate::core::rng::{Stream, stream};
 use crate::core::space::{Assignments, Domain, Space};

@@ -3,8 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::super::learned::{self, Point};
-use super::super::{Tried, key};
+use super::super::learned::{self, Point, Tried, key};
 use super::model::Posterior;
 use crate::core::minimise::minimise;
 use crate::core::normal::{log_improvement, quantile};

@@ -6,8 +6,7 @@ mod kernel;
 mod model;
 mod warp;
 
-use super::learned::{Finished, Learned, Outcome, Point, same};
-use super::{Tried, learned};
+use super::learned::{self, Finished, Learned, Outcome, Point, Tried, same};
 use crate::core::space::Assignments;
 use crate::core::study::Study;
 use acquisition::Search;
@@ -39,8 +38,8 @@ const MOST_FITTED: usize = 160;
 pub struct Cache(Option<Fitted>);
 
 struct Fitted {
-    /// Index and outcome of the trials that the fit saw.
-    of: Vec<(u32, Outcome)>,
+    /// The history, and how many finished trials of it the fit saw.
+    of: (u64, usize),
     structure: Structure,
     /// Which of them are modelled.
     chosen: Vec<usize>,
@@ -50,8 +49,8 @@ struct Fitted {
 /// The next configuration. `learned` has finished trials.
 pub fn propose(study: &Study, learned: &Learned, index: u32, tried: Option<&Tried>, cache: &mut Cache) -> Assignments {
     let finished = &learned.finished;
-    let fitted = fitted(study, finished, cache);
-    let seen = fitted.of.len();
+    let fitted = fitted(study, learned, cache);
+    let (_, seen) = fitted.of;
     let modelled: Vec<usize> = fitted.chosen.iter().copied().chain(seen..finished.len()).collect();
     // Rows of trials that have finished since the fit; of another history the common beginning is kept.
     let known = fitted.covariance.points.len();
@@ -93,15 +92,13 @@ pub fn propose(study: &Study, learned: &Learned, index: u32, tried: Option<&Trie
 }
 
 /// The fit for so many finished trials: at counts that grow by a tenth, so that what came in between does not matter.
-fn fitted<'a>(study: &Study, finished: &[Finished], cache: &'a mut Cache) -> &'a mut Fitted {
-    let count = fit_at(finished.len());
-    let of: Vec<(u32, Outcome)> = finished[..count].iter().map(|trial| (trial.index, trial.outcome)).collect();
-    if cache.0.as_ref().is_some_and(|fitted| fitted.of != of) {
-        cache.0 = None;
-    }
+fn fitted<'a>(study: &Study, learned: &Learned, cache: &'a mut Cache) -> &'a mut Fitted {
+    let finished = &learned.finished;
+    let of = (learned.epoch, fit_at(finished.len()));
+    cache.0.take_if(|fitted| fitted.of != of);
     cache.0.get_or_insert_with(|| {
         let structure = Structure::new(&study.space);
-        let outcomes: Vec<Outcome> = of.iter().map(|(_, outcome)| *outcome).collect();
+        let outcomes: Vec<Outcome> = finished[..of.1].iter().map(|trial| trial.outcome).collect();
         let chosen = chosen(&outcomes, MOST_TRIALS - MOST_TRIALS / 10);
         let few = self::chosen(&outcomes, MOST_FITTED);
         let outputs = warp::warp(&outcomes);
