@@ -103,7 +103,7 @@ impl Sampler {
     /// The version of its algorithm: to be raised whenever its proposals change.
     pub fn version(&self) -> u32 {
         match self {
-            Sampler::Tpe(_) | Sampler::Cmaes(_) => 2,
+            Sampler::Tpe(_) | Sampler::Gp(_) | Sampler::Cmaes(_) => 2,
             _ => 1,
         }
     }
