@@ -50,7 +50,7 @@ pub struct Cache {
     tpe: tpe::Cache,
 }
 
-/// So many draws, at most, are made to find a configuration that is new in a finite space.
+/// So many draws, at most, are made to find a configuration that may succeed and, in a finite space, is new.
 const PATIENCE: usize = 20;
 /// So many trials of no generation are a distribution, fewer are a point.
 const WARM: usize = 20;
@@ -80,10 +80,12 @@ pub fn propose(
         Some(point) => point.to_vec(),
         None => vec![f64::NAN; space.parameters().len()],
     };
+    let may_succeed = learned.feasibility(space, 1.0);
     for _ in 0..PATIENCE {
         let drawn = state.draw(space, &axes, &mut stream);
         axes.iter().zip(drawn).for_each(|(&axis, x)| coordinates[axis] = x);
-        if tried.is_none_or(|tried| !tried.has(&learned::snapped(space, &coordinates))) {
+        let point = learned::snapped(space, &coordinates);
+        if tried.is_none_or(|tried| !tried.has(&point)) && may_succeed(&point) {
             break;
         }
     }

@@ -129,6 +129,31 @@ pub struct Learned {
     pub epoch: u64,
 }
 
+impl Learned {
+    /// Tells whether a trial at a point may succeed: the nearest failed trial must be `margin` times as far away as the
+    /// nearest other one.
+    pub fn feasibility(&self, space: &Space, margin: f64) -> impl Fn(&[f64]) -> bool {
+        let has_failures = self.finished.iter().any(|trial| trial.outcome == Outcome::Failed);
+        let is_categorical: Vec<bool> = space.parameters().iter().map(|p| p.domain.is_categorical()).collect();
+        // A category that differs, or a parameter that only one of them has, is as far away as a range is wide.
+        let part = |((a, b), is_categorical): ((&f64, &f64), &bool)| match a.is_nan() || b.is_nan() || *is_categorical {
+            true => f64::from(a.to_bits() != b.to_bits()),
+            false => (a - b) * (a - b),
+        };
+        move |point| {
+            let distance = |trial: &Finished| {
+                trial.point.iter().zip(point).zip(&is_categorical).map(part).fold(0.0, |sum, part| sum + part)
+            };
+            let (mut failed, mut others) = (f64::INFINITY, f64::INFINITY);
+            for trial in self.finished.iter().filter(|_| has_failures) {
+                let nearest = if trial.outcome == Outcome::Failed { &mut failed } else { &mut others };
+                *nearest = nearest.min(distance(trial));
+            }
+            failed >= margin * margin * others || !has_failures
+        }
+    }
+}
+
 /// A trial that has not finished.
 pub struct Pending {
     /// Its index.

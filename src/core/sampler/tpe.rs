@@ -36,7 +36,10 @@ const FULL_WEIGHT: usize = 25;
 /// The least bandwidth of a good trial, as a share of that of the others; in a finite domain also as a share of a bin.
 const NARROWEST: f64 = 0.3;
 const NARROWEST_IN_BINS: f64 = 1.0;
-/// So many times as many draws as candidates, at most, are made to find new configurations.
+/// How many times as far away from a failed trial as from another one candidates lie. With 1, a good trial at the edge of
+/// what fails has half of its candidates beyond it.
+const CAUTION: f64 = 2.0;
+/// So many times as many draws as candidates, at most, are made to find new configurations that may succeed.
 const PATIENCE: usize = 20;
 
 /// What was computed for the last proposal.
@@ -70,7 +73,9 @@ pub fn propose(
     let mut draw = || of_good.draw(&study.space, &axes, &mut stream);
     let draws = std::iter::repeat_with(&mut draw).take(PATIENCE * wanted);
     let is_new = |point: &Vec<f64>| tried.is_none_or(|tried| !tried.has(point));
-    let mut candidates: Vec<Vec<f64>> = draws.filter(is_new).take(wanted).collect();
+    let may_succeed = learned.feasibility(&study.space, CAUTION);
+    let mut candidates: Vec<Vec<f64>> =
+        draws.filter(|point| is_new(point) && may_succeed(point)).take(wanted).collect();
     if candidates.is_empty() {
         candidates.push(draw());
     }

@@ -8,8 +8,8 @@ use crate::core::minimise::minimise;
 /// The lowest variance of the noise, of outputs of variance 1: low enough to follow a smooth objective to its bottom.
 const LEAST_NOISE: f64 = 1e-8;
 
-/// Hyperparameters for these points and outputs, from fixed starts.
-pub fn fit(structure: &Structure, points: &[Point], outputs: &[f64]) -> Hyperparameters {
+/// Hyperparameters for these points with their extra noise, and outputs, from fixed starts.
+pub fn fit(structure: &Structure, points: &[(Point, f64)], outputs: &[f64]) -> Hyperparameters {
     let (d, branches) = (structure.parameters(), structure.branches());
     let mut bounds = vec![(libm::log(0.01), libm::log(100.0)); d];
     bounds.extend(std::iter::repeat_n((-3.0, 5.0), branches));
@@ -46,7 +46,7 @@ fn hyperparameters(structure: &Structure, theta: &[f64]) -> Hyperparameters {
 /// Rasmussen and Williams 2006, equations 5.8 and 5.9, and the priors.
 fn negative_log_posterior(
     structure: &Structure,
-    points: &[Point],
+    points: &[(Point, f64)],
     outputs: &[f64],
     theta: &[f64],
     gradient: &mut [f64],
@@ -62,11 +62,11 @@ fn negative_log_posterior(
         row.clear();
         for j in 0..i {
             let at = correlations.len() * terms;
-            let correlation = structure.correlation_slopes(&h, &points[i], &points[j], &mut slopes[at..at + terms]);
+            let correlation = structure.correlation_slopes(&h, &points[i].0, &points[j].0, &mut slopes[at..at + terms]);
             correlations.push(correlation);
             row.push(h.scale * correlation);
         }
-        row.push(h.scale + h.noise);
+        row.push(h.scale + h.noise + points[i].1);
         if factor.append(&row).is_err() {
             return f64::INFINITY;
         }

@@ -30,6 +30,9 @@ impl Gp {
 /// More trials than this are not modelled: a part of them is.
 pub const MOST_TRIALS: usize = 500;
 
+/// The variance, of outputs of variance 1, of what a pruned trial would have come to.
+const NOISE_OF_PRUNED: f64 = 0.1;
+
 /// The hyperparameters are fitted to so many trials at most.
 const MOST_FITTED: usize = 160;
 
@@ -52,14 +55,8 @@ pub fn propose(study: &Study, learned: &Learned, index: u32, tried: Option<&Trie
     let fitted = fitted(study, learned, cache);
     let (_, seen) = fitted.of;
     let modelled: Vec<usize> = fitted.chosen.iter().copied().chain(seen..finished.len()).collect();
-    // Rows of trials that have finished since the fit; of another history the common beginning is kept.
-    let known = fitted.covariance.points.len();
-    let common = (0..known.min(modelled.len()))
-        .take_while(|&i| same(&fitted.covariance.points[i], &finished[modelled[i]].point))
-        .count();
-    fitted.covariance.truncate(common);
-    let rest: Vec<Point> = modelled[common..].iter().map(|&i| finished[i].point.clone()).collect();
-    fitted.covariance.append(&fitted.structure, &rest);
+    let known = fitted.covariance.len();
+    fitted.covariance.append(&fitted.structure, modelled[known..].iter().map(|&i| observed(&finished[i])));
     let outcomes: Vec<Outcome> = modelled.iter().map(|&i| finished[i].outcome).collect();
     let mut outputs = warp::warp(&outcomes);
     let posterior = Posterior::new(&fitted.structure, &fitted.covariance, &outputs);
@@ -82,13 +79,19 @@ pub fn propose(study: &Study, learned: &Learned, index: u32, tried: Option<&Trie
     // their surroundings are being looked at.
     for pending in &learned.pending {
         let mean = Posterior::new(&fitted.structure, &fitted.covariance, &outputs).mean(&pending.point);
-        fitted.covariance.append(&fitted.structure, std::slice::from_ref(&pending.point));
+        fitted.covariance.append(&fitted.structure, [(pending.point.clone(), 0.0)]);
         outputs.push(mean);
     }
     let posterior = Posterior::new(&fitted.structure, &fitted.covariance, &outputs);
     let point = Search { study, posterior: &posterior, incumbent, best: &best, tried }.run(index);
     fitted.covariance.truncate(modelled.len());
     learned::assignments(&study.space, &point)
+}
+
+/// Where a trial was, and the variance of its noise beyond that of all.
+fn observed(trial: &Finished) -> (Point, f64) {
+    let extra = if matches!(trial.outcome, Outcome::Pruned(_)) { NOISE_OF_PRUNED } else { 0.0 };
+    (trial.point.clone(), extra)
 }
 
 /// The fit for so many finished trials: at counts that grow by a tenth, so that what came in between does not matter.
@@ -102,8 +105,8 @@ fn fitted<'a>(study: &Study, learned: &Learned, cache: &'a mut Cache) -> &'a mut
         let chosen = chosen(&outcomes, MOST_TRIALS - MOST_TRIALS / 10);
         let few = self::chosen(&outcomes, MOST_FITTED);
         let outputs = warp::warp(&outcomes);
-        let (points, outputs): (Vec<Point>, Vec<f64>) =
-            few.iter().map(|&i| (finished[i].point.clone(), outputs[i])).unzip();
+        let (points, outputs): (Vec<(Point, f64)>, Vec<f64>) =
+            few.iter().map(|&i| (observed(&finished[i]), outputs[i])).unzip();
         let hyperparameters = fit::fit(&structure, &points, &outputs);
         Fitted { of, structure, chosen, covariance: Covariance::new(hyperparameters) }
     })

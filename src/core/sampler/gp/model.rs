@@ -12,7 +12,9 @@ pub struct Covariance {
     /// The hyperparameters in use.
     pub hyperparameters: Hyperparameters,
     /// The points, one a row.
-    pub points: Vec<Point>,
+    points: Vec<Point>,
+    /// The variance of each point's noise beyond that of all.
+    extra: Vec<f64>,
     factor: Factor,
     jitter: usize,
 }
@@ -20,12 +22,20 @@ pub struct Covariance {
 impl Covariance {
     /// Of no points.
     pub fn new(hyperparameters: Hyperparameters) -> Covariance {
-        Covariance { hyperparameters, points: Vec::new(), factor: Factor::default(), jitter: 0 }
+        Covariance { hyperparameters, points: Vec::new(), extra: Vec::new(), factor: Factor::default(), jitter: 0 }
     }
 
-    /// Adds points. The same bits as if all had been added at once.
-    pub fn append(&mut self, structure: &Structure, points: &[Point]) {
-        self.points.extend_from_slice(points);
+    /// How many points it has.
+    pub fn len(&self) -> usize {
+        self.points.len()
+    }
+
+    /// Adds points, with noise beyond that of all. The same bits as if all had been added at once.
+    pub fn append(&mut self, structure: &Structure, points: impl IntoIterator<Item = (Point, f64)>) {
+        for (point, extra) in points {
+            self.points.push(point);
+            self.extra.push(extra);
+        }
         while self.factor.len() < self.points.len() {
             let row = self.row(structure, self.factor.len());
             // The last step of the ladder is more than any rounding.
@@ -45,13 +55,14 @@ impl Covariance {
             self.factor.truncate(0);
         }
         self.points.truncate(n);
+        self.extra.truncate(n);
         self.factor.truncate(n);
     }
 
     fn row(&self, structure: &Structure, i: usize) -> Vec<f64> {
         let h = &self.hyperparameters;
         let mut row: Vec<f64> = self.points[..i].iter().map(|b| structure.covariance(h, &self.points[i], b)).collect();
-        row.push(h.scale * (1.0 + JITTER[self.jitter]) + h.noise);
+        row.push(h.scale * (1.0 + JITTER[self.jitter]) + h.noise + self.extra[i]);
         row
     }
 }
