@@ -21,8 +21,9 @@ test: lint build
 soak:
 	SWEEP_SIM_COUNT=$${SWEEP_SIM_COUNT:-100000} cargo test --locked --release --test sim no_interleaving -- --nocapture
 
-# Time of a proposal, for docs/benchmarks.md.
+# Time of a proposal, for docs/benchmarks.md; what is timed proposes what the tests of the debug build have recorded.
 bench:
+	cargo test --locked --release --test core samplers::
 	cargo bench --locked --bench samplers
 
 # Runs what docs/reliability.md tells of, and writes its figures anew.

@@ -4,7 +4,7 @@
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 use jiff::{SignedDuration, Timestamp};
 use sweep_operator::core::sampler::{Cache, Next, Sampler, Suggestion, next};
-use sweep_operator::core::{Phase, Study, Trial};
+use sweep_operator::core::{Phase, Recorded, Study, Trial, decide};
 use sweep_operator::validate::validate;
 
 fn study(sampler: &str) -> Study {
@@ -79,6 +79,21 @@ fn proposals(c: &mut Criterion) {
                 |mut cache| proposal(&study, &history, &mut cache),
                 BatchSize::PerIteration,
             );
+        });
+    }
+    // As the operator and `sweep run` ask: with all else that a decision looks at.
+    for sampler in ["auto", "tpe"] {
+        let study = study(sampler);
+        let mut history = history(&study, 9_998);
+        let mut cache = Cache::default();
+        let now = Timestamp::UNIX_EPOCH + SignedDuration::from_secs(1);
+        let last = proposal(&study, &history, &mut cache);
+        history.push(finished(last, 9_998));
+        group.bench_function(BenchmarkId::new(format!("decide {sampler}"), 9_999), |bench| {
+            bench.iter(|| {
+                let decision = decide(&study, &history, 0, &Recorded::default(), now, &mut cache);
+                assert_eq!(decision.proposals.len(), 1);
+            });
         });
     }
     group.finish();

@@ -113,8 +113,12 @@ impl Sweep {
 
 #[test]
 fn a_recorded_sweep_is_replayed_from_any_prefix_in_any_order_without_a_cache() {
-    for sampler in LEARNERS.into_iter().chain([Sampler::Random, Sampler::Sobol]) {
-        let sweep = Sweep::run(study(mixed(), sampler, 11), 40, Some(&mut Cache::default()));
+    let finite = plain(vec![words(4), words(5), Domain::Discrete(vec![1.0, 2.0, 4.0])]);
+    let spaces = [finite, mixed()];
+    let cases = SAMPLERS.into_iter().flat_map(|sampler| spaces.iter().map(move |space| (sampler, space.clone())));
+    for (sampler, space) in cases.filter(|(sampler, space)| sampler.capabilities(space).is_ok()) {
+        let sweep = Sweep::run(study(space, sampler, 11), 40, Some(&mut Cache::default()));
+        assert_eq!(sweep.proposals.len(), 40);
         for (index, (recorded, _)) in sweep.proposals.iter().enumerate() {
             let history = sweep.history_before(index);
             let again = next(&sweep.study, &history, &[], index as u32, &mut Cache::default());
