@@ -16,7 +16,7 @@ pub use tpe::Tpe;
 
 use super::space::{Assignments, Space};
 use super::study::{Study, Trial};
-use learned::{Tried, point, same};
+use learned::{point, same};
 
 /// The samplers, with their settings.
 #[derive(Clone, Copy, Debug, PartialEq)]
