@@ -69,7 +69,7 @@ pub fn propose(
     let others = match axes.len() == space.parameters().len() {
         true => None,
         false if learned.finished.is_empty() => Some(sobol::propose(study, index)),
-        false => Some(tpe::propose(&Tpe::default(), study, learned, index, None, &mut cache.tpe)),
+        false => Some(tpe::propose(&Tpe::default(), study, learned, index, tried, &mut cache.tpe)),
     };
     if axes.is_empty() {
         return (others.unwrap_or_default(), 0);

@@ -141,15 +141,18 @@ impl Learned {
             false => (a - b) * (a - b),
         };
         move |point| {
+            if !has_failures {
+                return true;
+            }
             let distance = |trial: &Finished| {
                 trial.point.iter().zip(point).zip(&is_categorical).map(part).fold(0.0, |sum, part| sum + part)
             };
             let (mut failed, mut others) = (f64::INFINITY, f64::INFINITY);
-            for trial in self.finished.iter().filter(|_| has_failures) {
+            for trial in &self.finished {
                 let nearest = if trial.outcome == Outcome::Failed { &mut failed } else { &mut others };
                 *nearest = nearest.min(distance(trial));
             }
-            failed >= margin * margin * others || !has_failures
+            failed >= margin * margin * others
         }
     }
 }
@@ -229,7 +232,8 @@ impl Cache {
         (&self.learned, study.space.is_finite().then_some(&self.tried))
     }
 
-    /// What has finished goes to the end: whether that is all that these changes are. If not, nothing is as it was.
+    /// Takes these changes in, if all that they do is to add trials and to end pending ones later than all before. If not,
+    /// nothing is taken in, and the answer is false.
     fn go_on(&mut self, study: &Study, changed: &[(&Trial, Option<Seen>)]) -> bool {
         let mut ended: Vec<&Trial> = changed.iter().map(|(trial, _)| *trial).filter(|trial| teaches(trial)).collect();
         ended.sort_unstable_by_key(|trial| order(trial));
@@ -254,6 +258,7 @@ impl Cache {
         true
     }
 
+    /// Learns from these trials alone.
     fn begin_anew(&mut self, study: &Study, trials: Vec<&Trial>) {
         let before = std::mem::take(&mut self.learned);
         self.seen.clear();

@@ -33,7 +33,8 @@ impl Default for Tpe {
 const MOST_GOOD: usize = 25;
 /// The newest trials have full weight.
 const FULL_WEIGHT: usize = 25;
-/// The least bandwidth of a good trial, as a share of that of the others; in a finite domain also as a share of a bin.
+/// The least bandwidth of a good trial, as a share of that of the others; in a finite domain it is not below this share of
+/// a bin, nor need it be above that of the others.
 const NARROWEST: f64 = 0.3;
 const NARROWEST_IN_BINS: f64 = 1.0;
 /// How many times as far away from a failed trial as from another one candidates lie. With 1, a good trial at the edge of
@@ -155,7 +156,7 @@ fn axes(space: &Space) -> Vec<Axis> {
     space.parameters().iter().map(|parameter| axis(&parameter.domain)).collect()
 }
 
-/// How narrow a kernel may be: a share of the usual bound, and never below a bandwidth.
+/// How narrow a kernel may be: a share of the usual bound, but not below a bandwidth that is itself below the bound.
 struct Least {
     share: f64,
     bandwidth: f64,

@@ -41,7 +41,7 @@ const MOST_FITTED: usize = 160;
 pub struct Cache(Option<Fitted>);
 
 struct Fitted {
-    /// The history, and how many finished trials of it the fit saw.
+    /// The epoch of what was learned, and how many finished trials of it the fit saw.
     of: (u64, usize),
     structure: Structure,
     /// Which of them are modelled.
@@ -52,7 +52,7 @@ struct Fitted {
 /// The next configuration. `learned` has finished trials.
 pub fn propose(study: &Study, learned: &Learned, index: u32, tried: Option<&Tried>, cache: &mut Cache) -> Assignments {
     let finished = &learned.finished;
-    let fitted = fitted(study, learned, cache);
+    let mut fitted = fitted(study, learned, cache.0.take());
     let (_, seen) = fitted.of;
     let modelled: Vec<usize> = fitted.chosen.iter().copied().chain(seen..finished.len()).collect();
     let known = fitted.covariance.len();
@@ -85,6 +85,7 @@ pub fn propose(study: &Study, learned: &Learned, index: u32, tried: Option<&Trie
     let posterior = Posterior::new(&fitted.structure, &fitted.covariance, &outputs);
     let point = Search { study, posterior: &posterior, incumbent, best: &best, tried }.run(index);
     fitted.covariance.truncate(modelled.len());
+    cache.0 = Some(fitted);
     learned::assignments(&study.space, &point)
 }
 
@@ -95,21 +96,22 @@ fn observed(trial: &Finished) -> (Point, f64) {
 }
 
 /// The fit for so many finished trials: at counts that grow by a tenth, so that what came in between does not matter.
-fn fitted<'a>(study: &Study, learned: &Learned, cache: &'a mut Cache) -> &'a mut Fitted {
+fn fitted(study: &Study, learned: &Learned, last: Option<Fitted>) -> Fitted {
     let finished = &learned.finished;
-    let of = (learned.epoch, fit_at(finished.len()));
-    cache.0.take_if(|fitted| fitted.of != of);
-    cache.0.get_or_insert_with(|| {
-        let structure = Structure::new(&study.space);
-        let outcomes: Vec<Outcome> = finished[..of.1].iter().map(|trial| trial.outcome).collect();
-        let chosen = chosen(&outcomes, MOST_TRIALS - MOST_TRIALS / 10);
-        let few = self::chosen(&outcomes, MOST_FITTED);
-        let outputs = warp::warp(&outcomes);
-        let (points, outputs): (Vec<(Point, f64)>, Vec<f64>) =
-            few.iter().map(|&i| (observed(&finished[i]), outputs[i])).unzip();
-        let hyperparameters = fit::fit(&structure, &points, &outputs);
-        Fitted { of, structure, chosen, covariance: Covariance::new(hyperparameters) }
-    })
+    let count = fit_at(finished.len());
+    let of = (learned.epoch, count);
+    if let Some(last) = last.filter(|last| last.of == of) {
+        return last;
+    }
+    let structure = Structure::new(&study.space);
+    let outcomes: Vec<Outcome> = finished[..count].iter().map(|trial| trial.outcome).collect();
+    let few = chosen(&outcomes, MOST_FITTED);
+    let outputs = warp::warp(&outcomes);
+    let (points, outputs): (Vec<(Point, f64)>, Vec<f64>) =
+        few.iter().map(|&i| (observed(&finished[i]), outputs[i])).unzip();
+    let hyperparameters = fit::fit(&structure, &points, &outputs);
+    let chosen = chosen(&outcomes, MOST_TRIALS - MOST_TRIALS / 10);
+    Fitted { of, structure, chosen, covariance: Covariance::new(hyperparameters) }
 }
 
 /// The last count, up to `n`, at which hyperparameters are fitted.
