@@ -28,12 +28,12 @@ PARTS = {
 }
 
 
-def build(work, part, target):
+def build(work, commit, part, target):
     """The program without a part, or whole."""
     source = work / "source"
     shutil.rmtree(source, ignore_errors=True)
     source.mkdir()
-    archive = subprocess.run(["git", "archive", "HEAD"], cwd=ROOT, check=True, capture_output=True).stdout
+    archive = subprocess.run(["git", "archive", commit], cwd=ROOT, check=True, capture_output=True).stdout
     subprocess.run(["tar", "-x"], cwd=source, input=archive, check=True)
     if part is not None:
         _, file, code, instead = PARTS[part]
@@ -49,6 +49,7 @@ def build(work, part, target):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--parts", default=",".join(PARTS), help="left out: all of them; each is a build of minutes")
     parser.add_argument("--problems", default="all")
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--target", default=str(ROOT / "target"), help="where cargo builds")
@@ -56,9 +57,10 @@ def main():
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
         work = pathlib.Path(work)
-        whole = build(work, None, args.target)
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
+        whole = build(work, commit, None, args.target)
         samplers = [f"{name}={name}@{whole} ask-tell" for name in ("tpe", "gp")]
-        samplers += [f"{part}={PARTS[part][0]}@{build(work, part, args.target)} ask-tell" for part in PARTS]
+        samplers += [f"{part}={PARTS[part][0]}@{build(work, commit, part, args.target)} ask-tell" for part in args.parts.split(",")]
         subprocess.run([sys.executable, HERE / "compare.py", "run", "--samplers", ",".join(samplers), "--problems", args.problems,
                         "--seeds", str(args.seeds), "--out", args.out], check=True)
 
