@@ -171,10 +171,8 @@ pub struct Pending {
 pub struct Cache {
     /// The points of trials by index; None of ones that do not lie in the space.
     points: HashMap<u32, Option<Point>>,
-    /// What was seen of each trial, by its index.
-    seen: Vec<Option<Seen>>,
-    /// How many were seen.
-    count: usize,
+    /// What was seen of each trial, ascending by its index.
+    seen: Vec<(u32, Seen)>,
     /// Whether one of them was pruned.
     has_pruned: bool,
     learned: Learned,
@@ -218,14 +216,23 @@ impl Cache {
         trials: impl Fn() -> I,
     ) -> (&Learned, Option<&Tried>) {
         let mut count = 0;
-        let before = |trial: &Trial| self.seen.get(trial.index as usize).copied().flatten();
+        let mut at = 0;
+        let mut before = |trial: &Trial| {
+            // Lists nearly always have the same order: a search is for the others.
+            if self.seen.get(at).is_none_or(|(index, _)| *index != trial.index) {
+                at = self.seen.partition_point(|(index, _)| *index < trial.index);
+            }
+            let seen = self.seen.get(at).filter(|(index, _)| *index == trial.index);
+            at += 1;
+            seen.map(|(_, seen)| *seen)
+        };
         let changed: Vec<(&Trial, Option<Seen>)> = trials()
             .inspect(|_| count += 1)
             .map(|trial| (trial, before(trial)))
             .filter(|(trial, before)| *before != Some(Seen::of(trial)))
             .collect();
         let new = changed.iter().filter(|(_, before)| before.is_none()).count();
-        let is_complete = count == self.count + new;
+        let is_complete = count == self.seen.len() + new;
         if !is_complete || !self.go_on(study, &changed) {
             self.begin_anew(study, trials().collect());
         }
@@ -259,11 +266,12 @@ impl Cache {
     }
 
     /// Learns from these trials alone.
-    fn begin_anew(&mut self, study: &Study, trials: Vec<&Trial>) {
+    fn begin_anew(&mut self, study: &Study, mut trials: Vec<&Trial>) {
         let before = std::mem::take(&mut self.learned);
         self.seen.clear();
-        (self.count, self.has_pruned, self.tried) = (0, false, Tried::default());
+        (self.has_pruned, self.tried) = (false, Tried::default());
         let mut ended = Vec::new();
+        trials.sort_unstable_by_key(|trial| trial.index);
         for trial in trials {
             self.remember(study, trial);
             if teaches(trial) {
@@ -274,7 +282,6 @@ impl Cache {
                 self.learned.pending.push(Pending { index: trial.index, point });
             }
         }
-        self.learned.pending.sort_by_key(|trial| trial.index);
         ended.sort_by_key(|trial| order(trial));
         self.finish(study, ended);
         let is_longer = self.learned.finished.starts_with(&before.finished);
@@ -282,12 +289,11 @@ impl Cache {
     }
 
     fn remember(&mut self, study: &Study, trial: &Trial) {
-        let at = trial.index as usize;
-        if self.seen.len() <= at {
-            self.seen.resize(at + 1, None);
+        let at = self.seen.partition_point(|(index, _)| *index < trial.index);
+        match self.seen.get_mut(at).filter(|(index, _)| *index == trial.index) {
+            Some((_, seen)) => *seen = Seen::of(trial),
+            None => self.seen.insert(at, (trial.index, Seen::of(trial))),
         }
-        let before = self.seen[at].replace(Seen::of(trial));
-        self.count += usize::from(before.is_none());
         self.has_pruned |= trial.phase == Phase::Pruned;
         if study.space.is_finite()
             && let Some(point) = self.point(&study.space, trial)
