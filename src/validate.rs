@@ -86,6 +86,7 @@ pub fn validate(name: &str, spec: &StudySpec) -> Result<ValidStudy, Vec<Problem>
             limits,
             parallelism: spec.parallelism,
             suspend: spec.suspend.unwrap_or(false),
+            template: template.hash_bits(),
         };
         return Ok(ValidStudy { core, template, report_timeout });
     }

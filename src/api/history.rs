@@ -54,6 +54,8 @@ pub fn core_trial(study: &Study, trial: &Trial, live: Option<Series>, occupied: 
         series: live.filter(|_| !finished).unwrap_or_else(recorded),
         value: value.filter(|_| status.phase == Phase::Succeeded),
         completed: status.completion_time.as_ref().map(|time| time.0),
+        failure: None,
+        template: status.run.as_ref().and_then(|run| u64::from_str_radix(run.template_hash.as_deref()?, 16).ok()),
         message: status.message.clone(),
         last_words: status
             .log_tail

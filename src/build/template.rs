@@ -84,8 +84,13 @@ impl Template {
 
     /// A stable hash of the template as the user wrote it.
     pub fn hash(&self) -> String {
+        format!("{:016x}", self.hash_bits())
+    }
+
+    /// The same as a number.
+    pub fn hash_bits(&self) -> u64 {
         // serde_json keeps object keys sorted, so that equal templates are equal texts.
-        format!("{:016x}", fnv1a(self.json.to_string().as_bytes()))
+        fnv1a(self.json.to_string().as_bytes())
     }
 
     /// The trainer's container.

@@ -23,5 +23,5 @@ pub use rng::{Stream, fnv1a, stream};
 pub use series::{MAX_POINTS, Series};
 pub use space::{Activation, Assignments, Domain, Parameter, Scale, Space, Value, Values};
 pub use study::{
-    Direction, EndReason, Limits, MAX_DISRUPTIONS, Objective, PRUNED, Phase, Study, Trial, ValueOf, trial_name,
+    Direction, EndReason, Failure, Limits, MAX_DISRUPTIONS, Objective, PRUNED, Phase, Study, Trial, ValueOf, trial_name,
 };

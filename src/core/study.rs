@@ -32,6 +32,8 @@ pub struct Study {
     pub parallelism: u32,
     /// Whether new trials are held back.
     pub suspend: bool,
+    /// Hash of the job template: trials that were run with another one had other surroundings.
+    pub template: u64,
 }
 
 /// What is optimised.
@@ -81,6 +83,10 @@ pub struct Trial {
     pub value: Option<f64>,
     /// When it finished.
     pub completed: Option<Timestamp>,
+    /// What its failure speaks of, if it failed.
+    pub failure: Option<Failure>,
+    /// Hash of the job template that it was run with, once it was.
+    pub template: Option<u64>,
     /// Why it waits, or how it failed.
     pub message: Option<String>,
     /// The last lines of a failed trial's log, three at most.
@@ -101,6 +107,8 @@ impl Trial {
             series: Series::default(),
             value: None,
             completed: None,
+            failure: None,
+            template: None,
             message: None,
             last_words: Vec::new(),
         }
@@ -120,6 +128,19 @@ impl Trial {
     pub fn can_be_stopped(&self) -> bool {
         !self.stopped && !self.phase.is_finished()
     }
+}
+
+/// What a failure speaks of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Failure {
+    /// Of the configuration, for certain: the objective diverged. It does not count against `maxFailedTrials`.
+    Diverged,
+    /// Of the configuration, for certain: the trainer ran out of memory.
+    OutOfMemory,
+    /// Of the configuration where others succeed: the trainer ended with an error, or outgrew a limit.
+    Error,
+    /// Of nothing but what surrounds the trainer: it never started, its image or its metric is missing, its runs were lost.
+    Surroundings,
 }
 
 /// Whether higher or lower is better.
