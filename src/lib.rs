@@ -4,6 +4,7 @@
 //!
 //! - [`core`]: what a sweep does next, as pure functions; knows neither Kubernetes nor files.
 //! - [`metrics`]: bytes that a trainer wrote into observations.
+//! - [`shown`]: a line that a trainer wrote, as a person may see it.
 //! - [`api`]: the wire types Study and Trial, and their CRDs.
 //! - [`validate`]: from a spec to a valid study, or to every problem with its field path.
 //! - [`build`]: from a Trial to its Job, as pure functions.
@@ -21,5 +22,6 @@ pub mod core;
 pub mod input;
 pub mod local;
 pub mod metrics;
+pub mod shown;
 pub mod sidecar;
 pub mod validate;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Dropped, json, text};
+use crate::shown::shown_with_tabs;
 
 /// The highest step that is taken: up to it, every whole number is a JSON number in every language.
 pub const MAX_STEP: u64 = 1 << 53;
@@ -80,7 +81,7 @@ impl Parser {
     /// What the next line, without what ends it, reports. None where it reports nothing, or was dropped.
     pub fn line(&mut self, line: &[u8]) -> Option<Report> {
         let decoded = String::from_utf8_lossy(line);
-        let clean = text::without_escapes(&decoded);
+        let clean = shown_with_tabs(&decoded);
         let line = clean.trim();
         let wanted = |name: &str| self.last_steps.contains_key(name);
         let found = if line.starts_with('{') && !line.starts_with("{'") {

@@ -1,7 +1,5 @@
 //! Metrics in a line of text.
 
-use std::borrow::Cow;
-
 use super::parse::{Found, Step, step_word};
 
 /// What a line says as `name=value` or `name: value`. The first occurrence of a name, and of a word for a step, counts.
@@ -49,40 +47,4 @@ fn leading_number(text: &str) -> &str {
     let is_part = |c: char| c.is_alphanumeric() || matches!(c, '_' | '.' | '-' | '+');
     let end = text.find(|c| !is_part(c)).unwrap_or(text.len());
     text[..end].trim_end_matches('.')
-}
-
-/// The line without terminal escape sequences (ECMA-48, 5.4): ESC, `[`, parameters, one final byte.
-pub(super) fn without_escapes(line: &str) -> Cow<'_, str> {
-    const CSI: &str = "\x1b[";
-    if !line.contains(CSI) {
-        return Cow::Borrowed(line);
-    }
-    let mut pieces = line.split(CSI);
-    let mut clean = pieces.next().unwrap_or_default().to_owned();
-    for piece in pieces {
-        let piece = piece.trim_start_matches(|c| matches!(c, '\x20'..='\x3f'));
-        clean.push_str(piece.strip_prefix(|c| matches!(c, '\x40'..='\x7e')).unwrap_or(piece));
-    }
-    Cow::Owned(clean)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn terminal_escape_sequences_are_skipped() {
-        let cases = [
-            ("plain", "plain"),
-            ("\x1b[1;32maccuracy\x1b[0m=0.9", "accuracy=0.9"),
-            ("\x1b[2K\x1b[Gdone", "done"),
-            ("\x1b[", ""),
-            ("a\x1b[31", "a"),
-            ("\x1b[\x1b[0mb", "b"),
-            ("\x1bc alone", "\x1bc alone"),
-        ];
-        for (line, clean) in cases {
-            assert_eq!(without_escapes(line), clean);
-        }
-    }
 }
