@@ -139,8 +139,8 @@ impl Session {
 
     fn report(&mut self, id: u32, step: u64, value: f64) -> Result<Value, String> {
         let rungs = self.study.pruner.as_ref().map(|pruner| pruner.rungs()).unwrap_or_default();
-        let direction = self.study.objective.direction;
-        self.running(id)?.series.push(step, value, direction, &rungs);
+        let (which, direction) = (self.study.objective.value, self.study.objective.direction);
+        self.running(id)?.series.push(step, value, which, direction, &rungs);
         let verdicts = self.study.pruner.as_ref().map(|pruner| pruner.verdicts(&self.study, &self.trials));
         let verdict = verdicts.into_iter().flatten().find(|verdict| verdict.index == id);
         Ok(match verdict {

@@ -37,10 +37,6 @@ pub fn core_trial(study: &Study, trial: &Trial, live: Option<Series>, occupied: 
     let pending = TrialStatus::default();
     let status = trial.status.as_ref().unwrap_or(&pending);
     let metric = &study.objective.metric;
-    let recorded = || {
-        let series = status.observations.iter().find(|series| series.metric == *metric);
-        series.map(|s| Series::from_recorded(&s.steps, &s.values, s.count)).unwrap_or_default()
-    };
     let finished = status.phase.is_finished();
     let value = status.objectives.iter().find(|objective| objective.metric == *metric).map(|objective| objective.value);
     core::Trial {
@@ -51,7 +47,7 @@ pub fn core_trial(study: &Study, trial: &Trial, live: Option<Series>, occupied: 
         occupied,
         bracket: trial.spec.bracket,
         generation: trial.spec.generation,
-        series: live.filter(|_| !finished).unwrap_or_else(recorded),
+        series: live.filter(|_| !finished).unwrap_or_else(|| observations(study, status)),
         value: value.filter(|_| status.phase == Phase::Succeeded),
         completed: status.completion_time.as_ref().map(|time| time.0),
         failure: None,
@@ -97,14 +93,23 @@ pub fn belongs_to(trial: &Trial, name: &str) -> bool {
     trial.spec.study == name && trial.labels().get(LABEL_STUDY).is_some_and(|label| label == name)
 }
 
-/// What a status says of a series: the objective's value so far, and the points.
+/// What a status says of a series: the objective's value so far, if it has one, and the observations.
 pub fn observed(study: &Study, series: &Series) -> (Vec<ObjectiveValue>, Vec<ObservationSeries>) {
-    let objective = &study.objective;
-    let Some((step, value)) = series.value(objective.value, objective.direction) else {
+    if series.last_step().is_none() {
         return (Vec::new(), Vec::new());
-    };
+    }
+    let objective = &study.objective;
+    let metric = || objective.metric.clone();
+    let value = series.value(objective.value, objective.direction);
+    let value = value.map(|(step, value)| ObjectiveValue { metric: metric(), value, step: Some(step) });
     let (steps, values) = series.points().iter().copied().unzip();
-    let value = ObjectiveValue { metric: objective.metric.clone(), value, step: Some(step) };
-    let points = ObservationSeries { metric: objective.metric.clone(), count: series.count(), steps, values };
-    (vec![value], vec![points])
+    let diverged = series.divergence();
+    let observations = ObservationSeries { metric: metric(), count: series.count(), steps, values, diverged };
+    (value.into_iter().collect(), vec![observations])
+}
+
+/// The objective's observations that stand in a status.
+pub fn observations(study: &Study, status: &TrialStatus) -> Series {
+    let recorded = status.observations.iter().find(|series| series.metric == study.objective.metric);
+    recorded.map(|s| Series::from_recorded(&s.steps, &s.values, s.count, s.diverged)).unwrap_or_default()
 }

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Condition, ObjectiveValue};
-use crate::core::Phase;
+use crate::core::{Divergence, Phase};
 use crate::metrics::Dropped;
 
 // The lint takes columns of the same type for repetitions.
@@ -193,6 +193,9 @@ pub struct ObservationSeries {
     /// The values at those steps.
     #[schemars(length(max = 256))]
     pub values: Vec<f64>,
+    /// The observations after the last of those that are NaN or infinite: the trainer has diverged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diverged: Option<Divergence>,
 }
 
 fn is_zero(n: &u32) -> bool {

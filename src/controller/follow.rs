@@ -450,7 +450,7 @@ impl Log {
         let objective = &self.followed.objective;
         let value = report.values.get(&objective.metric).copied();
         let taken = value.is_some_and(|value| {
-            self.reports().series.push(report.step, value, objective.direction, &self.followed.rungs)
+            self.reports().series.push(report.step, value, objective.value, objective.direction, &self.followed.rungs)
         });
         self.telemetry.reported(taken);
         taken

@@ -20,7 +20,7 @@ mod study;
 pub use decide::{Decision, Proposal, Recorded, State, Stop, decide, outlook};
 pub use ranking::{Best, beats, best};
 pub use rng::{Stream, fnv1a, stream};
-pub use series::{MAX_POINTS, Series};
+pub use series::{Divergence, MAX_POINTS, Series};
 pub use space::{Activation, Assignments, Domain, Parameter, Scale, Space, Value, Values};
 pub use study::{
     Direction, EndReason, Failure, Limits, MAX_DISRUPTIONS, Objective, PRUNED, Phase, Study, Trial, ValueOf, trial_name,

@@ -1,5 +1,8 @@
 //! The bounded series of a trial's observations.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use super::ranking::beats;
 use super::study::{Direction, ValueOf};
 
@@ -11,17 +14,30 @@ pub const MAX_POINTS: usize = 256;
 /// A series that would outgrow [`MAX_POINTS`] loses the point that is missed least: what a comparison at
 /// a rung, the last and the best value need is kept, of the rest the gaps stay in proportion to the step,
 /// so that a trial of 100 steps finds its like in one of 100,000.
+///
+/// An observation that is NaN or infinite is no point: it says that the run has diverged, until a finite one follows.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Series {
     points: Vec<(u64, f64)>,
     count: u64,
+    divergence: Option<Divergence>,
+}
+
+/// The observations at the end of a series that are NaN or infinite.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Divergence {
+    /// The step of the first of them.
+    pub first_step: u64,
+    /// The step of the last of them.
+    pub last_step: u64,
 }
 
 impl Series {
-    /// A series as it was recorded: `count` observations before thinning.
+    /// A series as it was recorded: `count` observations before thinning, and how it diverged, if it did.
     ///
     /// Points that are not finite or whose steps do not increase are left out.
-    pub fn from_recorded(steps: &[u64], values: &[f64], count: u64) -> Series {
+    pub fn from_recorded(steps: &[u64], values: &[f64], count: u64, divergence: Option<Divergence>) -> Series {
         let mut series = Series::default();
         for (&step, &value) in steps.iter().zip(values) {
             if value.is_finite() && series.last_step().is_none_or(|last| step > last) {
@@ -29,18 +45,29 @@ impl Series {
             }
         }
         series.count = count.max(series.points.len() as u64);
+        series.divergence = divergence.filter(|divergence| series.last_step() <= Some(divergence.first_step));
         series
     }
 
-    /// Adds an observation. One of the last step replaces it; one of an earlier step, or that is not
-    /// finite, is ignored. Returns whether it was taken.
-    pub fn push(&mut self, step: u64, value: f64, direction: Direction, rungs: &[u64]) -> bool {
-        if !value.is_finite() || self.last_step().is_some_and(|last| step < last) {
+    /// Adds an observation; of several at one step the later one stands for `Last`, and the best one for `Best`.
+    /// Returns whether it was taken: one of a lower step than the last is not.
+    pub fn push(&mut self, step: u64, value: f64, which: ValueOf, direction: Direction, rungs: &[u64]) -> bool {
+        if self.last_step().is_some_and(|last| step < last) {
             return false;
         }
         self.count += 1;
+        if !value.is_finite() {
+            let first_step = self.diverged().unwrap_or(step);
+            self.divergence = Some(Divergence { first_step, last_step: step });
+            return true;
+        }
+        self.divergence = None;
         match self.points.last_mut() {
-            Some(last) if last.0 == step => last.1 = value,
+            Some(last) if last.0 == step => {
+                if which == ValueOf::Last || beats(direction, value, last.1) {
+                    last.1 = value;
+                }
+            }
             _ => self.points.push((step, value)),
         }
         if self.points.len() > MAX_POINTS {
@@ -49,33 +76,46 @@ impl Series {
         true
     }
 
-    /// The points: (step, value), steps increasing.
+    /// The points: (step, value), steps increasing, values finite.
     pub fn points(&self) -> &[(u64, f64)] {
         &self.points
     }
 
-    /// How many observations were taken, before thinning.
+    /// How many observations were taken, before thinning, those that are not finite included.
     pub fn count(&self) -> u64 {
         self.count
     }
 
     /// The highest step.
     pub fn last_step(&self) -> Option<u64> {
-        self.points.last().map(|point| point.0)
+        self.divergence.map(|divergence| divergence.last_step).or_else(|| Some(self.points.last()?.0))
     }
 
-    /// The value at `step`: the last, or the best, observation at or before it, with its step.
+    /// The step from which on all observations are NaN or infinite, where the last one is.
+    pub fn diverged(&self) -> Option<u64> {
+        self.divergence.map(|divergence| divergence.first_step)
+    }
+
+    /// The observations at its end that are NaN or infinite.
+    pub fn divergence(&self) -> Option<Divergence> {
+        self.divergence
+    }
+
+    /// What counts at `step` when trials are compared, with its step: the last, or the best, observation at or before
+    /// it. NaN, which is worse than any number, where that is no number, whether NaN or infinite.
     pub fn value_at(&self, step: u64, which: ValueOf, direction: Direction) -> Option<(u64, f64)> {
         let seen = self.points.iter().take_while(|point| point.0 <= step).copied();
+        let diverged = self.diverged().filter(|first| *first <= step).map(|first| (first, f64::NAN));
         match which {
-            ValueOf::Last => seen.last(),
-            ValueOf::Best => seen.reduce(|a, b| if beats(direction, b.1, a.1) { b } else { a }),
+            ValueOf::Last => diverged.or_else(|| seen.last()),
+            ValueOf::Best => seen.reduce(|a, b| if beats(direction, b.1, a.1) { b } else { a }).or(diverged),
         }
     }
 
-    /// The value over all steps, with its step.
+    /// The value over all steps, with its step; always finite. None where there is none: with `Last` also while the
+    /// run has diverged.
     pub fn value(&self, which: ValueOf, direction: Direction) -> Option<(u64, f64)> {
-        self.value_at(u64::MAX, which, direction)
+        self.value_at(u64::MAX, which, direction).filter(|(_, value)| value.is_finite())
     }
 
     /// Drops one point: not an end, none that a rung's last or best value needs, not the best, and of the
@@ -107,27 +147,66 @@ mod tests {
     use super::*;
     use Direction::{Maximize, Minimize};
 
-    fn series(points: &[(u64, f64)]) -> Series {
+    fn series_of(which: ValueOf, points: &[(u64, f64)]) -> Series {
         let mut series = Series::default();
         for (step, value) in points {
-            series.push(*step, *value, Maximize, &[]);
+            series.push(*step, *value, which, Maximize, &[]);
         }
         series
     }
 
-    #[test]
-    fn a_later_report_of_the_same_step_replaces_it_and_an_earlier_step_is_ignored() {
-        let s = series(&[(1, 0.1), (2, 0.2), (2, 0.3), (1, 0.9)]);
-        assert_eq!(s.points(), [(1, 0.1), (2, 0.3)]);
-        assert_eq!(s.count(), 3);
+    fn series(points: &[(u64, f64)]) -> Series {
+        series_of(ValueOf::Last, points)
     }
 
     #[test]
-    fn a_value_that_is_not_finite_is_never_taken() {
-        let mut s = Series::default();
-        assert!(!s.push(1, f64::NAN, Maximize, &[]));
-        assert!(!s.push(1, f64::INFINITY, Maximize, &[]));
-        assert_eq!(s.value(ValueOf::Last, Maximize), None);
+    fn of_several_reports_at_a_step_the_later_one_stands_or_the_best_and_a_lower_step_is_not_taken() {
+        let points = [(1, 0.7), (1, 0.9), (1, 0.2), (2, 0.3)];
+        assert_eq!(series_of(ValueOf::Last, &points).points(), [(1, 0.2), (2, 0.3)]);
+        let best = series_of(ValueOf::Best, &points);
+        assert_eq!(best.points(), [(1, 0.9), (2, 0.3)]);
+        assert_eq!(best.value(ValueOf::Best, Maximize), Some((1, 0.9)));
+        let mut s = series(&points);
+        assert!(!s.push(1, 0.99, ValueOf::Last, Maximize, &[]));
+        assert_eq!((s.points().len(), s.count()), (2, 4));
+    }
+
+    #[test]
+    fn a_run_whose_last_word_is_no_number_has_diverged_and_has_no_last_value() {
+        let nan = f64::NAN;
+        for word in [nan, f64::INFINITY, f64::NEG_INFINITY] {
+            let s = series(&[(1, 0.5), (2, 0.9), (3, word), (5, nan)]);
+            assert_eq!((s.diverged(), s.last_step(), s.count()), (Some(3), Some(5), 4));
+            assert_eq!(s.value(ValueOf::Last, Maximize), None);
+            assert_eq!(s.value(ValueOf::Best, Maximize), Some((2, 0.9)));
+            assert_eq!(s.value_at(2, ValueOf::Last, Maximize), Some((2, 0.9)));
+            assert!(s.value_at(3, ValueOf::Last, Maximize).unwrap().1.is_nan());
+            assert_eq!(s.value_at(9, ValueOf::Best, Maximize), Some((2, 0.9)));
+        }
+        let never = series(&[(1, nan), (2, nan)]);
+        assert_eq!((never.diverged(), never.value(ValueOf::Best, Maximize)), (Some(1), None));
+        assert!(never.value_at(2, ValueOf::Best, Maximize).unwrap().1.is_nan());
+        // At the step of the last number, too.
+        assert_eq!(series(&[(1, 0.5), (1, nan)]).value(ValueOf::Last, Maximize), None);
+    }
+
+    #[test]
+    fn a_number_after_it_says_that_the_run_has_recovered() {
+        let s = series(&[(1, 0.5), (2, f64::NAN), (3, 0.6)]);
+        assert_eq!((s.diverged(), s.value(ValueOf::Last, Maximize)), (None, Some((3, 0.6))));
+        let mut s = series(&[(1, 0.5), (4, f64::NAN)]);
+        assert!(!s.push(3, 0.6, ValueOf::Last, Maximize, &[]), "an older number says nothing of it");
+        assert_eq!(s.diverged(), Some(4));
+    }
+
+    #[test]
+    fn what_was_recorded_is_the_same_series() {
+        for s in [series(&[(1, 0.5), (2, f64::NAN), (4, f64::NAN)]), series(&[(7, f64::NAN)]), series(&[(1, 0.5)])] {
+            let (steps, values): (Vec<_>, Vec<_>) = s.points().iter().copied().unzip();
+            assert_eq!(Series::from_recorded(&steps, &values, s.count(), s.divergence()), s);
+        }
+        let before = Divergence { first_step: 1, last_step: 1 };
+        assert_eq!(Series::from_recorded(&[3], &[0.5], 1, Some(before)).diverged(), None);
     }
 
     #[test]
@@ -146,7 +225,7 @@ mod tests {
         let mut s = Series::default();
         for step in 1..=100_000 {
             let value = if step == 777 { 10.0 } else { 1.0 / step as f64 };
-            s.push(step, value, Maximize, &rungs);
+            s.push(step, value, ValueOf::Last, Maximize, &rungs);
             assert!(s.points().len() <= MAX_POINTS);
         }
         for rung in rungs {
@@ -163,7 +242,7 @@ mod tests {
         let mut s = Series::default();
         for step in 1..=5_000 {
             let value = if step == 37 { 5.0 } else { step as f64 / 1_000.0 };
-            s.push(step, value, Maximize, &rungs);
+            s.push(step, value, ValueOf::Last, Maximize, &rungs);
         }
         assert_eq!(s.value_at(100, ValueOf::Best, Maximize), Some((37, 5.0)));
         assert_eq!(s.value_at(100, ValueOf::Last, Maximize), Some((100, 0.1)));
@@ -173,7 +252,7 @@ mod tests {
     fn a_thinned_series_still_answers_close_to_any_step() {
         let mut s = Series::default();
         for step in 1..=20_000 {
-            s.push(step, step as f64, Maximize, &[]);
+            s.push(step, step as f64, ValueOf::Last, Maximize, &[]);
         }
         for step in 1..=20_000 {
             let (seen, _) = s.value_at(step, ValueOf::Last, Maximize).unwrap();

@@ -214,7 +214,7 @@ mod tests {
     fn a_trial_ends_by_its_exit_and_its_observations() {
         let none = Series::default();
         let mut some = Series::default();
-        some.push(3, 0.5, Direction::Maximize, &[]);
+        some.push(3, 0.5, ValueOf::Last, Direction::Maximize, &[]);
         let log = "epoch 3\nValueError: lr is negative\n\n";
         let cases = [
             (Exit::Code(0), &some, Phase::Succeeded, "accuracy 0.5 (step 3)"),

@@ -252,12 +252,13 @@ impl Running {
     }
 
     fn take(&mut self, lines: &[FollowedLine], study: &core::Study) -> bool {
+        let objective = &study.objective;
         let rungs = study.pruner.as_ref().map(|pruner| pruner.rungs()).unwrap_or_default();
         let mut taken = false;
         for report in lines.iter().filter_map(|line| self.parser.line(&line.bytes)) {
             self.reported = Instant::now();
-            if let Some(value) = report.values.get(&study.objective.metric) {
-                taken |= self.series.push(report.step, *value, study.objective.direction, &rungs);
+            if let Some(value) = report.values.get(&objective.metric) {
+                taken |= self.series.push(report.step, *value, objective.value, objective.direction, &rungs);
             }
         }
         taken

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 use super::Dropped;
 
@@ -21,8 +21,8 @@ pub enum SidecarLine {
         offset: u64,
         /// The trainer's own progress unit.
         step: u64,
-        /// The values by metric; those that are not finite are not written.
-        #[serde(serialize_with = "only_finite")]
+        /// The values by metric; NaN, Infinity and -Infinity are strings.
+        #[serde(with = "number::map")]
         metrics: BTreeMap<String, f64>,
     },
     /// The sidecar is alive, whether or not there is anything to report.
@@ -68,8 +68,75 @@ impl SidecarLine {
     }
 }
 
-fn only_finite<S: Serializer>(metrics: &BTreeMap<String, f64>, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_map(metrics.iter().filter(|(_, value)| value.is_finite()))
+/// Numbers that JSON cannot write are strings: `"NaN"`, `"Infinity"` and `"-Infinity"`.
+mod number {
+    use std::fmt;
+
+    use serde::de::{Error, Visitor};
+    use serde::{Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+        match *value {
+            value if value.is_finite() => serializer.serialize_f64(value),
+            value if value.is_nan() => serializer.serialize_str("NaN"),
+            value if value > 0.0 => serializer.serialize_str("Infinity"),
+            _ => serializer.serialize_str("-Infinity"),
+        }
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+        deserializer.deserialize_any(Number)
+    }
+
+    struct Number;
+
+    impl Visitor<'_> for Number {
+        type Value = f64;
+
+        fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+            f.write_str("a number, \"NaN\", \"Infinity\" or \"-Infinity\"")
+        }
+
+        fn visit_f64<E: Error>(self, value: f64) -> Result<f64, E> {
+            Ok(value)
+        }
+
+        fn visit_u64<E: Error>(self, value: u64) -> Result<f64, E> {
+            Ok(value as f64)
+        }
+
+        fn visit_i64<E: Error>(self, value: i64) -> Result<f64, E> {
+            Ok(value as f64)
+        }
+
+        fn visit_str<E: Error>(self, text: &str) -> Result<f64, E> {
+            match text {
+                "NaN" => Ok(f64::NAN),
+                "Infinity" => Ok(f64::INFINITY),
+                "-Infinity" => Ok(f64::NEG_INFINITY),
+                _ => Err(E::invalid_value(serde::de::Unexpected::Str(text), &self)),
+            }
+        }
+    }
+
+    /// The same for the values of a map.
+    pub mod map {
+        use std::collections::BTreeMap;
+
+        use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+        #[derive(Serialize, Deserialize)]
+        struct Value(#[serde(with = "super")] f64);
+
+        pub fn serialize<S: Serializer>(map: &BTreeMap<String, f64>, serializer: S) -> Result<S::Ok, S::Error> {
+            serializer.collect_map(map.iter().map(|(name, value)| (name, Value(*value))))
+        }
+
+        pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, f64>, D::Error> {
+            let map = BTreeMap::<String, Value>::deserialize(deserializer)?;
+            Ok(map.into_iter().map(|(name, Value(value))| (name, value)).collect())
+        }
+    }
 }
 
 /// The longest termination message, in bytes: a pod's containers share 12 KiB.
@@ -101,9 +168,9 @@ pub struct Summary {
 pub struct ObjectiveSummary {
     /// The metric's name.
     pub metric: String,
-    /// The latest value.
+    /// The latest value at the highest step.
     pub last: Point,
-    /// The best value, the earliest of equals.
+    /// The best value, the earliest of equals; not finite where none was.
     pub best: Point,
 }
 
@@ -113,7 +180,8 @@ pub struct ObjectiveSummary {
 pub struct Point {
     /// The trainer's own progress unit.
     pub step: u64,
-    /// Finite.
+    /// NaN and the infinities are strings.
+    #[serde(with = "number")]
     pub value: f64,
 }
 
@@ -122,7 +190,6 @@ impl Summary {
     /// then the counters of what was dropped, then objectives from the last one on, then the pod.
     pub fn to_message(&self) -> String {
         let mut fitting = self.clone();
-        fitting.objectives.retain(|objective| objective.last.value.is_finite() && objective.best.value.is_finite());
         loop {
             let message = to_json(&fitting);
             if message.len() <= MAX_SUMMARY {
@@ -205,13 +272,23 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_is_not_finite_is_never_printed() {
-        let line = report(&[("a", f64::NAN), ("b", f64::INFINITY), ("c", 1.5)]);
-        assert_eq!(SidecarLine::parse(&line.to_line()), Some(report(&[("c", 1.5)])));
-        let nan = Point { step: 1, value: f64::NAN };
-        let objectives = vec![ObjectiveSummary { metric: "a".into(), last: nan, best: nan }];
-        let message = Summary { objectives, count: 1, ..Summary::default() }.to_message();
-        assert_eq!(message, r#"{"count":1}"#);
+    fn values_that_json_cannot_write_are_strings() {
+        let (nan, up, down) = (f64::NAN, f64::INFINITY, f64::NEG_INFINITY);
+        let line = report(&[("a", nan), ("b", up), ("c", down), ("d", 1.5)]).to_line();
+        assert!(line.contains(r#""metrics":{"a":"NaN","b":"Infinity","c":"-Infinity","d":1.5}"#), "{line}");
+        let Some(SidecarLine::Report { metrics, .. }) = SidecarLine::parse(&line) else { panic!("{line}") };
+        assert!(metrics["a"].is_nan());
+        assert_eq!((metrics["b"], metrics["c"], metrics["d"]), (up, down, 1.5));
+
+        let (last, best) = (Point { step: 2, value: nan }, Point { step: 1, value: 3.0 });
+        let objectives = vec![ObjectiveSummary { metric: "a".into(), last, best }];
+        let message = Summary { objectives, count: 2, ..Summary::default() }.to_message();
+        let text = r#"{"objectives":[{"metric":"a","last":{"step":2,"value":"NaN"},"best":{"step":1,"value":3.0}}],"count":2}"#;
+        assert_eq!(message, text);
+        let read = Summary::parse(&message).unwrap();
+        assert!(read.objectives[0].last.value.is_nan());
+        assert_eq!(read.objectives[0].best, best);
+        assert_eq!(SidecarLine::parse(&line.replace("Infinity", "infinite")), None);
     }
 
     fn finite() -> impl Strategy<Value = f64> {

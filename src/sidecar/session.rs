@@ -129,9 +129,11 @@ impl<Output: Write> Session<Output> {
             let Some(&value) = report.values.get(&objective.metric) else { continue };
             let point = Point { step: report.step, value };
             match seen {
+                Some(seen) if point.step < seen.last.step => {}
                 Some(seen) => {
                     seen.last = point;
-                    if beats(objective.direction, value, seen.best.value) {
+                    let first_number = !seen.best.value.is_finite();
+                    if value.is_finite() && (first_number || beats(objective.direction, value, seen.best.value)) {
                         seen.best = point;
                     }
                 }

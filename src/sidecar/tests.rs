@@ -120,12 +120,12 @@ async fn reports_are_printed_as_they_come_and_the_end_comes_last() {
     until("a heartbeat", || !sidecar.printed.heartbeats().is_empty()).await;
     sidecar.append("{\"step\":1,\"accuracy\":0.5}\n");
     until("the first report", || sidecar.printed.reports().len() == 1).await;
-    sidecar.append("noise\nstep=2 accuracy=0.7 loss=0.3\naccuracy=nan\nstep=4 accura");
-    until("the second report", || sidecar.printed.reports().len() == 2).await;
+    sidecar.append("noise\nstep=2 accuracy=0.7 loss=0.3\naccuracy=inf\nstep=4 accura");
+    until("the third report", || sidecar.printed.reports().len() == 3).await;
     sidecar.append("cy=0.6");
     let (printed, summary) = sidecar.end().await;
 
-    assert_eq!(printed.reports(), [(1, 26, 1, 0.5), (1, 61, 2, 0.7), (1, 93, 4, 0.6)]);
+    assert_eq!(printed.reports(), [(1, 26, 1, 0.5), (1, 61, 2, 0.7), (1, 74, 3, f64::INFINITY), (1, 93, 4, 0.6)]);
     let dropped = Dropped { non_finite: 1, ..Dropped::default() };
     assert_eq!(printed.lines().last(), Some(&SidecarLine::End { pod: "u-1".into(), dropped, problem: None }));
     let (second, third) = (Point { step: 2, value: 0.7 }, Point { step: 4, value: 0.6 });
@@ -137,7 +137,7 @@ async fn reports_are_printed_as_they_come_and_the_end_comes_last() {
                 ObjectiveSummary { metric: "accuracy".into(), last: third, best: second },
                 ObjectiveSummary { metric: "loss".into(), last: loss, best: loss },
             ],
-            count: 3,
+            count: 4,
             pod: "u-1".into(),
             dropped,
             problem: None,

@@ -232,7 +232,7 @@ impl World {
             Some(Phase::Failed)
         } else {
             let value = fate.quality * (1.0 - 1.0 / (step as f64 + 1.0));
-            trial.series.push(step, value, objective.direction, &rungs);
+            trial.series.push(step, value, objective.value, objective.direction, &rungs);
             (step >= fate.steps).then_some(Phase::Succeeded)
         };
         if let Some(phase) = ended {

@@ -31,7 +31,7 @@ fn running(index: u32, points: &[(u64, f64)]) -> Trial {
     let (steps, values): (Vec<u64>, Vec<f64>) = points.iter().copied().unzip();
     let mut trial = space::trial(index, [("x".to_owned(), "0.5".to_owned())].into());
     (trial.phase, trial.value) = (Phase::Running, None);
-    trial.series = Series::from_recorded(&steps, &values, 0);
+    trial.series = Series::from_recorded(&steps, &values, 0, None);
     trial
 }
 
@@ -237,9 +237,9 @@ fn trials_of_all_brackets_are_compared_at_a_rung() {
         trial.bracket = Some(bracket);
     }
     assert_eq!(stopped(&study, &history), [1, 2]);
-    history[1].series = Series::from_recorded(&[1], &[0.1], 1);
-    history[0].series = Series::from_recorded(&[1], &[0.9], 1);
-    history[2].series = Series::from_recorded(&[1], &[0.1], 1);
+    history[1].series = Series::from_recorded(&[1], &[0.1], 1, None);
+    history[0].series = Series::from_recorded(&[1], &[0.9], 1, None);
+    history[2].series = Series::from_recorded(&[1], &[0.1], 1, None);
     assert_eq!(stopped(&study, &history), [2], "bracket 1 is not judged at the first rung");
 }
 

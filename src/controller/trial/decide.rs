@@ -14,11 +14,12 @@ use super::super::follow::Reports;
 use super::super::objects::is_owned_by;
 use super::pods::{self, PodState};
 use crate::api::{
-    Condition, DesiredState, LABEL_TRIAL, PRUNED, Phase, Run, Study, Trial, TrialStatus, observed, report_timeout,
+    Condition, DesiredState, LABEL_TRIAL, PRUNED, Phase, Run, Study, Trial, TrialStatus, observations, observed,
+    report_timeout,
 };
 use crate::build::{SIDECAR_CONTAINER, Source, job_name};
 use crate::core::{MAX_DISRUPTIONS, Series};
-use crate::metrics::Summary;
+use crate::metrics::{Point, Summary};
 use crate::validate::ValidStudy;
 
 /// How long a Trial may be in a trouble that only a person can end before it has failed.
@@ -343,13 +344,13 @@ impl Seen<'_> {
         let kept =
             summary.as_ref().and_then(|summary| summary.objectives.iter().find(|kept| kept.metric == objective.metric));
         if let Some(kept) = kept {
+            // Those that were read already are older than the last step, or are the last one.
+            let read = (series.last_step(), series.points().last().copied());
+            let is_news = |point: &&Point| read.0 <= Some(point.step) && read.1 != Some((point.step, point.value));
             let mut points = [kept.best, kept.last];
-            points.sort_unstable_by_key(|point| point.step);
-            for point in points {
-                // Those that were read already are older than the last step, and are ignored.
-                if series.last_step() < Some(point.step) {
-                    series.push(point.step, point.value, objective.direction, &[]);
-                }
+            points.sort_by_key(|point| point.step);
+            for point in points.iter().filter(is_news) {
+                series.push(point.step, point.value, objective.value, objective.direction, &[]);
             }
         }
         series
@@ -384,9 +385,7 @@ impl Seen<'_> {
     }
 
     fn recorded_series(&self, status: &TrialStatus) -> Series {
-        let metric = &self.study.core.objective.metric;
-        let recorded = status.observations.iter().find(|series| series.metric == *metric);
-        recorded.map(|s| Series::from_recorded(&s.steps, &s.values, s.count)).unwrap_or_default()
+        observations(&self.study.core, status)
     }
 
     fn note_series(&self, status: &mut TrialStatus, series: &Series) {

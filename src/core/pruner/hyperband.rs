@@ -72,8 +72,9 @@ impl Hyperband {
         }
         let places = at_rung.len() / eta;
         // Ties go to the lower index, as for the best trial.
-        let ahead =
-            at_rung.iter().filter(|(index, v)| beats(direction, *v, value) || (*v == value && *index < trial.index));
+        let ahead = at_rung
+            .iter()
+            .filter(|(index, v)| beats(direction, *v, value) || (!beats(direction, value, *v) && *index < trial.index));
         let rank = ahead.count() + 1;
         (rank > places).then(|| Verdict {
             index: trial.index,

@@ -31,7 +31,8 @@ impl Median {
         if peers.len() < self.startup_trials.max(1) as usize {
             return None;
         }
-        peers.sort_unstable_by(f64::total_cmp);
+        // The best first: then NaN is last, whichever way is up.
+        peers.sort_unstable_by(|a, b| beats(direction, *b, *a).cmp(&beats(direction, *a, *b)));
         let middle = peers.len() / 2;
         let median = if peers.len() % 2 == 1 {
             peers[middle]

@@ -357,7 +357,9 @@ fn outcomes(study: &Study, ended: &[&Trial]) -> Vec<Outcome> {
         return ended.iter().map(outcome).collect();
     }
     let at = |trial: &Trial, step| {
-        trial.series.value_at(step, study.objective.value, study.objective.direction).map(|(_, value)| sign * value)
+        let (_, value) = trial.series.value_at(step, study.objective.value, study.objective.direction)?;
+        // One that had diverged by then has failed.
+        value.is_finite().then_some(sign * value)
     };
     let mut last: Vec<u64> = ended.iter().filter_map(|trial| trial.series.last_step()).collect();
     last.sort_unstable_by(|a, b| b.cmp(a));

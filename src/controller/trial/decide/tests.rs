@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::super::pods;
 use super::*;
 use crate::api::StudySpec;
-use crate::core::Direction;
+use crate::core::{Direction, Divergence, ValueOf};
 use crate::metrics::Dropped;
 use crate::validate::validate;
 
@@ -201,7 +201,7 @@ impl Scene {
 
     fn reported(mut self, points: &[(u64, f64)]) -> Scene {
         for (step, value) in points {
-            self.reports.series.push(*step, *value, Direction::Maximize, &[]);
+            self.reports.series.push(*step, *value, ValueOf::Last, Direction::Maximize, &[]);
         }
         self
     }
@@ -842,6 +842,21 @@ mod the_result {
         assert_eq!(decision.status.observations[0].steps, [1, 2, 6, 9]);
         assert_eq!(decision.status.observations[0].values, [0.1, 0.2, 0.8, 0.7]);
         assert_eq!(decision.status.objectives[0].value, 0.7);
+    }
+
+    #[test]
+    fn a_divergence_that_only_the_termination_message_kept_is_recorded_and_the_last_number_is_no_value() {
+        let summary = json!({
+            "objectives": [{"metric": "accuracy", "last": {"step": 9, "value": "NaN"}, "best": {"step": 6, "value": 0.8}}],
+            "count": 9,
+        });
+        let pod = with_summary(pod("pod-1", "Succeeded", exit(0)), summary);
+        let scene = complete().pod(pod).log_is_lost().reported(&[(1, 0.1), (2, 0.2)]);
+        let status = scene.decide().status;
+        assert_eq!(status.objectives, []);
+        assert_eq!(status.observations[0].steps, [1, 2, 6]);
+        assert_eq!(observations(&scene.study.core, &status).diverged(), Some(9));
+        assert_eq!(status.observations[0].diverged, Some(Divergence { first_step: 9, last_step: 9 }));
     }
 
     #[test]
