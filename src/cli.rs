@@ -30,6 +30,9 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Checks a Study and prints every problem with its field path.
+    ///
+    /// Warnings are what a cluster accepts and may not do what was meant, such as a `$(name)` that nothing sets.
+    /// Exit codes: 0 valid, with or without warnings; 2 refused.
     Check {
         /// The Study's YAML file; `-` reads standard input.
         file: PathBuf,
@@ -235,8 +238,15 @@ fn failed(message: &str) -> ExitCode {
 
 fn check(file: &Path) -> ExitCode {
     match load(file) {
-        Ok((study, _)) => {
-            println!("{}: study {} is valid", file.display(), study.metadata.name.unwrap_or_default());
+        Ok((study, valid)) => {
+            let warnings = [valid.warnings, valid.template.missing_images()].concat();
+            warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+            let with = match warnings.len() {
+                0 => String::new(),
+                1 => ", with 1 warning".to_owned(),
+                count => format!(", with {count} warnings"),
+            };
+            println!("{}: study {} is valid{with}", file.display(), study.metadata.name.unwrap_or_default());
             ExitCode::SUCCESS
         }
         Err(problems) => {

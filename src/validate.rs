@@ -36,6 +36,8 @@ pub struct ValidStudy {
     pub template: Template,
     /// How long a running trainer may report nothing.
     pub report_timeout: Option<SignedDuration>,
+    /// What may not do what was meant, in the order of the spec.
+    pub warnings: Vec<Problem>,
 }
 
 /// Numbers that JSON and the trainer's languages keep exactly.
@@ -73,7 +75,7 @@ pub fn validate(name: &str, spec: &StudySpec) -> Result<ValidStudy, Vec<Problem>
     }
     if let Some(template) = template
         && let Some(objective) = objective
-        && problems.0.is_empty()
+        && problems.found.is_empty()
     {
         let core = core::Study {
             name: name.to_owned(),
@@ -88,9 +90,9 @@ pub fn validate(name: &str, spec: &StudySpec) -> Result<ValidStudy, Vec<Problem>
             suspend: spec.suspend.unwrap_or(false),
             template: template.hash_bits(),
         };
-        return Ok(ValidStudy { core, template, report_timeout });
+        return Ok(ValidStudy { core, template, report_timeout, warnings: problems.warnings });
     }
-    Err(problems.0)
+    Err(problems.found)
 }
 
 /// What still holds of a Study whose spec was edited into an invalid one: all that cannot be edited. That is
@@ -118,12 +120,20 @@ pub fn any_template() -> serde_json::Value {
 
 /// Problems as they are found.
 #[derive(Debug, Default)]
-pub struct Problems(Vec<Problem>);
+pub struct Problems {
+    found: Vec<Problem>,
+    warnings: Vec<Problem>,
+}
 
 impl Problems {
     /// Adds one.
     pub fn add(&mut self, path: impl Into<String>, message: impl Into<String>) {
-        self.0.push(Problem { path: path.into(), message: message.into() });
+        self.found.push(Problem { path: path.into(), message: message.into() });
+    }
+
+    /// Adds a warning: the spec is accepted with it, and may not do what was meant.
+    pub fn warn(&mut self, path: impl Into<String>, message: impl Into<String>) {
+        self.warnings.push(Problem { path: path.into(), message: message.into() });
     }
 
     fn check(&mut self, holds: bool, path: impl Into<String>, message: impl Into<String>) {
@@ -138,9 +148,14 @@ impl Problems {
         }
     }
 
+    /// The warnings so far.
+    pub fn take_warnings(&mut self) -> Vec<Problem> {
+        std::mem::take(&mut self.warnings)
+    }
+
     /// The found ones.
     pub fn into_vec(self) -> Vec<Problem> {
-        self.0
+        self.found
     }
 }
 
@@ -271,7 +286,7 @@ fn domain(parameter: &ParameterSpec, path: &str, problems: &mut Problems) -> Opt
         problems.add(path, "must have exactly one of double, int, discrete and categorical");
         return None;
     }
-    let before = problems.0.len();
+    let before = problems.found.len();
     let domain = if let Some(double) = &parameter.double {
         double_domain(double, &format!("{path}.double"), problems)
     } else if let Some(int) = &parameter.int {
@@ -286,7 +301,7 @@ fn domain(parameter: &ParameterSpec, path: &str, problems: &mut Problems) -> Opt
             _ => Domain::Categorical(categorical.values),
         }
     };
-    (problems.0.len() == before).then_some(domain)
+    (problems.found.len() == before).then_some(domain)
 }
 
 fn double_domain(spec: &api::DoubleSpec, path: &str, problems: &mut Problems) -> Domain {

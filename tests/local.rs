@@ -433,6 +433,21 @@ fn every_problem_of_the_input_is_told() {
 }
 
 #[test]
+fn references_that_mean_no_parameter_are_told_before_anything_starts() {
+    let spec = Spec { fields: "maxTrials: 1\nsampler: {random: {}}", ..Spec::default() };
+    let sandbox = Sandbox::new(&spec);
+    let typo = ["--", "python3", "train.py", "--x=$(x.)"];
+    sandbox.run(&typo).ended(2).says("COMMAND[2]: $(x.) is no parameter").says("did you mean $(x)?");
+    assert!(!sandbox.path(".sweep").exists());
+    let path = "spec.jobTemplate.spec.template.spec.containers[0]";
+    sandbox.write(&spec.text().replace("command:", "args: ['$(RANK)', '$x']\n              command:"));
+    let run = sandbox.run(&[]).ended(0).says(&format!("warning: {path}.args[0]: $(RANK) stays as it is"));
+    run.says(&format!("warning: {path}.args[1]: $x stays as it is, since no shell reads it: write $(x)"));
+    let conditions = &sandbox.study()["status"]["conditions"];
+    assert!(conditions.as_sequence().unwrap().iter().any(|condition| condition["type"] == "SpecWarning"));
+}
+
+#[test]
 fn a_second_run_in_the_same_folder_is_refused() {
     let sandbox = Sandbox::new(&Spec {
         script: r#"touch started; while [ ! -e go ]; do sleep 0.05; done; echo "{\"score\": $x}" >> "$SWEEP_METRICS""#,

@@ -37,6 +37,22 @@ pub fn not_ready(
     }
 }
 
+/// Adds the condition `SpecWarning` where the spec was accepted with warnings. It changes with the spec only.
+pub fn warn(
+    status: &mut StudyStatus,
+    warnings: &[Problem],
+    old: &StudyStatus,
+    generation: Option<i64>,
+    now: Timestamp,
+) {
+    if !warnings.is_empty() {
+        let message = warnings.iter().map(Problem::to_string).collect::<Vec<_>>().join("; ");
+        let old = &old.conditions;
+        let condition = Condition::next(old, "SpecWarning", true, "AcceptedWithWarnings", &message, generation, now);
+        status.conditions.push(condition);
+    }
+}
+
 /// What a Trial says that has reported nothing for longer than it may.
 pub fn report_timeout(limit: SignedDuration, last_step: Option<u64>) -> String {
     let since = match last_step {

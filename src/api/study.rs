@@ -483,7 +483,8 @@ pub struct StudyStatus {
     /// The generation of the spec that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Ready, Reconciling, Stalled, Suspended, Complete, Failed.
+    /// Ready, Reconciling, Stalled, Suspended, Complete, Failed; SpecWarning names what was accepted and may not do
+    /// what was meant.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]

@@ -2,6 +2,7 @@
 
 mod environment;
 mod job;
+mod references;
 mod sidecar;
 mod template;
 

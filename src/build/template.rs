@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 use k8s_openapi::api::batch::v1::Job;
 use serde_json::{Map, Value};
 
+use super::references::Scope;
 use super::sidecar::SIDECAR_CONTAINER;
 use super::{METRICS_DIR, METRICS_VOLUME};
-use crate::api::{Direction, GpuSpec, ParameterSpec, StudySpec};
+use crate::api::{Direction, GpuSpec, StudySpec};
 use crate::core::fnv1a;
-use crate::validate::Problems;
+use crate::validate::{Problem, Problems};
 
 /// A job template that was accepted, with what else of the spec shapes the Job.
 #[derive(Clone, Debug)]
@@ -57,8 +58,12 @@ impl Template {
         };
         let trainer = trainer(json, containers, problems);
         check_pod(pod, problems);
+        let stdout = spec.metrics.as_ref().is_some_and(|metrics| metrics.stdout.is_some());
         for (list, i, container) in all_containers(pod) {
-            check_container(spec, container, &format!("{POD}.{list}[{i}]"), problems);
+            let path = format!("{POD}.{list}[{i}]");
+            check_container(spec, container, &path, problems);
+            let is_trainer = list == "containers" && i == trainer;
+            scope(spec, container, is_trainer && !stdout).check(&path, problems);
         }
         if let (Some(gpu), Some(trainer)) = (&spec.gpu, containers.get(trainer)) {
             for kind in ["limits", "requests"] {
@@ -70,7 +75,6 @@ impl Template {
                 }
             }
         }
-        let stdout = spec.metrics.as_ref().is_some_and(|metrics| metrics.stdout.is_some());
         let objective = spec.objectives.first()?;
         Some(Template {
             json: json.clone(),
@@ -101,6 +105,25 @@ impl Template {
     /// The name of the trainer's container.
     pub fn trainer_name(&self) -> &str {
         self.trainer()["name"].as_str().unwrap_or_default()
+    }
+
+    /// Checks the references of a command line that is run instead of the trainer's own.
+    pub fn check_command(&self, spec: &StudySpec, words: &[String], problems: &mut Problems) {
+        let words = words.iter().enumerate().map(|(i, word)| (format!("COMMAND[{i}]"), word.as_str()));
+        let words: Vec<(String, &str)> = words.collect();
+        scope(spec, self.trainer(), self.source == Source::File).check_words(&words, problems);
+    }
+
+    /// Containers without an image: what the API server refuses, and a local run does not need.
+    pub fn missing_images(&self) -> Vec<Problem> {
+        let pod = &self.json["spec"]["template"]["spec"];
+        let missing =
+            all_containers(pod).filter(|(_, _, container)| container["image"].as_str().is_none_or(str::is_empty));
+        let problem = |(list, i, _): (&str, usize, _)| Problem {
+            path: format!("{POD}.{list}[{i}].image"),
+            message: "is missing: a local run needs none, but a cluster refuses the Job".to_owned(),
+        };
+        missing.map(problem).collect()
     }
 
     /// How long a trainer may take to end once it was told to. 5 s where the template says nothing: one that
@@ -297,6 +320,11 @@ fn trainer(json: &Value, containers: &[Value], problems: &mut Problems) -> usize
     })
 }
 
+fn scope<'a>(spec: &'a StudySpec, container: &'a Value, has_metrics_file: bool) -> Scope<'a> {
+    let is_indexed = spec.job_template["spec"]["completionMode"] == "Indexed";
+    Scope { parameters: &spec.parameters, container, has_metrics_file, is_indexed }
+}
+
 fn check_container(spec: &StudySpec, container: &Value, path: &str, problems: &mut Problems) {
     for (i, mount) in container["volumeMounts"].as_array().into_iter().flatten().enumerate() {
         if mount["name"] == METRICS_VOLUME {
@@ -324,46 +352,5 @@ fn check_container(spec: &StudySpec, container: &Value, path: &str, problems: &m
         if name.starts_with("SWEEP_") {
             problems.add(format!("{path}.name"), format!("{name}: the prefix SWEEP_ is reserved"));
         }
-        check_references(spec, &variable["value"], &format!("{path}.value"), problems);
     }
-    for list in ["command", "args"] {
-        for (i, argument) in container[list].as_array().into_iter().flatten().enumerate() {
-            check_references(spec, argument, &format!("{path}.{list}[{i}]"), problems);
-        }
-    }
-}
-
-/// An unset `$(momentum)` would stay literal in the trainer's arguments.
-fn check_references(spec: &StudySpec, text: &Value, path: &str, problems: &mut Problems) {
-    let Some(text) = text.as_str() else {
-        return;
-    };
-    let unset = |parameter: &&ParameterSpec| !parameter.when.is_empty() && parameter.inactive_value.is_none();
-    for parameter in spec.parameters.iter().filter(unset) {
-        if references(text).any(|name| name == parameter.name) {
-            problems.add(
-                path,
-                format!(
-                    "refers to $({0}), which is unset where {0} is inactive: give {0} an inactiveValue",
-                    parameter.name
-                ),
-            );
-        }
-    }
-}
-
-/// The names that Kubernetes looks up in `text`: `$(name)`, but not `$$(name)`, which is a literal.
-fn references(text: &str) -> impl Iterator<Item = &str> {
-    let mut rest = text;
-    std::iter::from_fn(move || {
-        loop {
-            rest = &rest[rest.find('$')? + 1..];
-            if let Some(escaped) = rest.strip_prefix('$') {
-                rest = escaped;
-            } else if let Some((name, after)) = rest.strip_prefix('(').and_then(|open| open.split_once(')')) {
-                rest = after;
-                return Some(name);
-            }
-        }
-    })
 }

@@ -25,7 +25,7 @@ use self::state::Folder;
 use self::sweep::{End, Error, Sweep};
 use crate::api::Study;
 use crate::input;
-use crate::validate::{Problem, ValidStudy};
+use crate::validate::{Problem, Problems, ValidStudy};
 
 /// Arguments of `sweep run`.
 #[derive(clap::Args)]
@@ -82,8 +82,11 @@ type Input = (Study, ValidStudy, Launch, Option<Gpus>);
 
 /// Everything that can be wrong with the input, before anything is touched.
 fn input(args: &RunArgs) -> Result<Input, Vec<Problem>> {
-    let (study, valid) = input::load(&args.file)?;
-    let mut problems = Vec::new();
+    let (study, mut valid) = input::load(&args.file)?;
+    let mut command = Problems::default();
+    valid.template.check_command(&study.spec, &args.command, &mut command);
+    valid.warnings.extend(command.take_warnings());
+    let mut problems = command.into_vec();
     let user = |name: &str| std::env::var(name).ok();
     let launch = Launch::new(&study, &valid.template, &args.command, user).map_err(|more| problems.extend(more));
     let gpus = args.gpus.as_deref().map(Gpus::new).transpose();
@@ -117,6 +120,9 @@ fn carry_out(
     let root = args.dir.clone().unwrap_or_else(|| Path::new(".sweep").join(&valid.core.name));
     let folder = Folder::open(&root)?;
     let screen = Screen::new();
+    for warning in &valid.warnings {
+        screen.line(&format!("warning: {warning}"));
+    }
     for note in notes(&valid, &launch, gpus.as_ref(), !args.command.is_empty()) {
         screen.line(&note);
     }

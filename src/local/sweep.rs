@@ -527,7 +527,8 @@ impl Sweep {
         let old = self.study.status.as_ref().unwrap_or(&none);
         let max_duration = self.study.spec.max_duration.as_deref();
         let generation = self.study.metadata.generation;
-        let status = api::study_status(&self.valid.core, history, decision, old, max_duration, generation, now);
+        let mut status = api::study_status(&self.valid.core, history, decision, old, max_duration, generation, now);
+        api::warn(&mut status, &self.valid.warnings, old, generation, now);
         self.replace_status(status)
     }
 

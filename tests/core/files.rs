@@ -49,6 +49,29 @@ fn a_valid_study_is_accepted() {
 }
 
 #[test]
+fn warnings_are_printed_and_the_study_is_valid() {
+    let text = replaced("image: registry.example/digits:1", "imagePullPolicy: Always");
+    let path = "spec.jobTemplate.spec.template.spec.containers[0]";
+    for (text, count, warnings) in [
+        (text.clone(), "1 warning", vec![format!("warning: {path}.image: is missing: a local run needs none")]),
+        (
+            text.replace("--layers=$(layers)", "--layers=${layers}"),
+            "2 warnings",
+            vec![format!("warning: {path}.args[1]: ${{layers}} stays as it is"), format!("warning: {path}.image: ")],
+        ),
+    ] {
+        let output = sweep_check(&text);
+        let (out, err) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+        assert_eq!(output.status.code(), Some(0), "{err}");
+        assert!(out.contains(&format!("study digits is valid, with {count}\n")), "{out}");
+        assert!(warnings.iter().all(|warning| err.contains(warning)), "{err}");
+    }
+    let init = text.replace("containers:", "initContainers: [{name: fetch}]\n          containers:");
+    let output = sweep_check(&init);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("spec.initContainers[0].image: is missing"));
+}
+
+#[test]
 fn a_study_may_use_anchors_and_merge_keys() {
     let text = replaced("- {name: layers, int: {min: 1, max: 8}}", "- &layers {name: layers, int: {min: 1, max: 8}}")
         .replace("  initialAssignments:", "    - {<<: *layers, name: units}\n  initialAssignments:")

@@ -1,7 +1,7 @@
 //! Wrong specs: each is refused with the path of the field and a message that says what is wrong.
 
 use serde_json::{Value, json};
-use sweep_operator::api::StudySpec;
+use sweep_operator::api::{StudySpec, StudyStatus, warn};
 use sweep_operator::validate::{Problem, validate, validate_immutable};
 
 use crate::support::{check, patched, spec};
@@ -574,10 +574,170 @@ fn a_reference_to_a_parameter_that_may_be_unset() {
         let problems = check(patched(&[unset.clone(), (pointer, new.clone())])).err().unwrap_or_default();
         assert!(says(&problems, &path, "give momentum an inactiveValue"), "{new}: {problems:?}");
     }
-    for literal in ["$$(momentum)", "$(momentum", "$momentum", "(momentum)", "$(momentums)", "$", "$("] {
+    for literal in ["$$(momentum)", "$(momentum", "$momentum", "(momentum)", "$(weights)", "$", "$("] {
         let spec = patched(&[unset.clone(), (&args, json!([literal]))]);
         assert_eq!(check(spec).map(|_| ()), Ok(()), "{literal}");
     }
+}
+
+/// (path, message) of each problem or warning.
+type Said = Vec<(String, String)>;
+
+/// What is said of the study with `container` put over its trainer's fields: (path below the container, message).
+fn said_of(container: Value) -> Result<Said, Said> {
+    let pointer = format!("{POD}/containers/0");
+    let mut patches = vec![(format!("{pointer}/command"), Value::Null), (format!("{pointer}/args"), Value::Null)];
+    let fields = container.as_object().unwrap().iter();
+    patches.extend(fields.map(|(field, value)| (format!("{pointer}/{field}"), value.clone())));
+    let patches: Vec<(&str, Value)> = patches.iter().map(|(at, value)| (at.as_str(), value.clone())).collect();
+    let path = format!("{POD_PATH}.containers[0].");
+    let below =
+        |problems: Vec<Problem>| problems.into_iter().map(|p| (p.path.replace(&path, ""), p.message)).collect::<Said>();
+    check(patched(&patches)).map(|valid| below(valid.warnings)).map_err(below)
+}
+
+#[test]
+fn a_reference_that_is_nearly_a_parameter_is_refused() {
+    let near = |name: &str, parameter: &str| {
+        format!("$({name}) is no parameter, and would stay as it is: did you mean $({parameter})?")
+    };
+    for (container, path, name, parameter) in [
+        (json!({"args": ["a", "--lr=$(learning-rate)"]}), "args[1]", "learning-rate", "learning_rate"),
+        (json!({"args": ["$(LEARNING_RATE)"]}), "args[0]", "LEARNING_RATE", "learning_rate"),
+        (json!({"args": ["$(learningRate)"]}), "args[0]", "learningRate", "learning_rate"),
+        (json!({"args": ["$(learning.rate)"]}), "args[0]", "learning.rate", "learning_rate"),
+        (json!({"args": ["$(learnig_rate)"]}), "args[0]", "learnig_rate", "learning_rate"),
+        (json!({"args": ["$(layer)"]}), "args[0]", "layer", "layers"),
+        (json!({"args": ["$$$(btach)"]}), "args[0]", "btach", "batch"),
+        (json!({"command": ["python", "$(Layers)"]}), "command[1]", "Layers", "layers"),
+        (
+            json!({"env": [{"name": "A", "value": "$(batches)"}, {"name": "LR", "value": "x$(learning-rate)"}]}),
+            "env[1].value",
+            "learning-rate",
+            "learning_rate",
+        ),
+        // Another argument than the shell's script, or no shell at all.
+        (
+            json!({"command": ["sh", "-c", "exec \"$@\"", "sh", "$(learning-rate)"]}),
+            "command[4]",
+            "learning-rate",
+            "learning_rate",
+        ),
+        (
+            json!({"command": ["python", "-c", "print($(learning-rate))"]}),
+            "command[2]",
+            "learning-rate",
+            "learning_rate",
+        ),
+        // What this ConfigMap sets begins otherwise.
+        (
+            json!({"args": ["$(learning-rate)"], "envFrom": [{"prefix": "CFG_", "configMapRef": {"name": "c"}}]}),
+            "args[0]",
+            "learning-rate",
+            "learning_rate",
+        ),
+    ] {
+        let said = said_of(container.clone()).unwrap_err();
+        assert_eq!(said, [(path.to_owned(), near(name, parameter))], "{container}");
+    }
+    let init = json!([{"name": "fetch", "image": "i", "args": ["$(learning-rate)"]}]);
+    let problems = check(patched(&[(&format!("{POD}/initContainers"), init)])).err().unwrap();
+    assert!(says(&problems, &format!("{POD_PATH}.initContainers[0].args[0]"), "did you mean $(learning_rate)?"));
+}
+
+#[test]
+fn a_reference_that_nothing_seems_to_set_is_warned_of() {
+    let indexed = [("/jobTemplate/spec/completionMode", json!("Indexed"))];
+    for (container, path, phrase) in [
+        (json!({"args": ["$(MASTER_ADDR)"]}), "args[0]", "no parameter, and not in env; unless the cluster sets it"),
+        (json!({"args": ["$(HOME)/data"]}), "args[0]", "no variables of the image"),
+        (json!({"env": [{"name": "PATH", "value": "/opt:$(PATH)"}]}), "env[0].value", "PATH does not"),
+        (json!({"env": [{"name": "A", "value": "$(B)"}, {"name": "B", "value": "1"}]}), "env[0].value", "B does not"),
+        (json!({"args": ["--out=$(date +%s)"]}), "args[0]", "$(date +%s) stays as it is: no shell reads it"),
+        (json!({"args": ["$(y)"]}), "args[0]", "$(y) stays as it is"),
+        (json!({"args": ["--lr", "$learning_rate"]}), "args[1]", "$learning_rate stays as it is, since no shell"),
+        (json!({"args": ["--lr=${learning_rate}"]}), "args[0]", "write $(learning_rate)"),
+        (json!({"args": ["${trialParameters.learningRate}"]}), "args[0]", "write $(learning_rate)"),
+        (json!({"env": [{"name": "LR", "value": "${LEARNING_RATE}"}]}), "env[0].value", "write $(learning_rate)"),
+        (
+            json!({"command": ["sh", "-c", "python train.py --lr=$(learning-rate)"]}),
+            "command[2]",
+            "the shell would run a command learning-rate; did you mean $(learning_rate)?",
+        ),
+        (
+            json!({"command": ["/bin/bash", "-lc"], "args": ["train --layers=$(layer)"]}),
+            "args[0]",
+            "did you mean $(layers)?",
+        ),
+        (
+            json!({"args": ["$(learning-rate)"], "envFrom": [{"configMapRef": {"name": "c"}}]}),
+            "args[0]",
+            "unless envFrom sets it; did you mean $(learning_rate)?",
+        ),
+    ] {
+        let said = said_of(container.clone()).unwrap();
+        assert_eq!(said.len(), 1, "{container}: {said:?}");
+        assert!(said[0].0 == path && said[0].1.contains(phrase), "{container}: {said:?}");
+    }
+    // Where metrics are printed, no file is named; and the Job controller's variable stands behind those of env.
+    let args = format!("{POD}/containers/0/args");
+    let stdout = [("/metrics", json!({"stdout": {}})), (args.as_str(), json!(["$(SWEEP_METRICS)"]))];
+    assert!(says(
+        &check(patched(&stdout)).unwrap().warnings,
+        &format!("{POD_PATH}.containers[0].args[0]"),
+        "the trainer alone"
+    ));
+    let mut index = indexed.to_vec();
+    let env = format!("{POD}/containers/0/env");
+    index.push((env.as_str(), json!([{"name": "RANK", "value": "$(JOB_COMPLETION_INDEX)"}])));
+    assert_eq!(check(patched(&index)).unwrap().warnings.len(), 1);
+}
+
+#[test]
+fn a_reference_that_is_set_or_a_literal_or_the_shells_own_is_not_warned_of() {
+    for container in [
+        json!({"args": ["$(learning_rate)", "$(SWEEP_TRIAL)/$(SWEEP_METRICS)", "$(KUBERNETES_SERVICE_HOST)"]}),
+        json!({"args": ["$$(learning-rate)", "$$learning_rate", "$", "$(", "100%", "$1", "(learning-rate)"]}),
+        json!({"args": ["$(learning-rate)"], "env": [{"name": "learning-rate", "value": "$(learning_rate)"}]}),
+        json!({"env": [{"name": "A", "value": "1"}, {"name": "B", "value": "$(A)$(batch)"}]}),
+        json!({"args": ["$(FROM_A_SECRET)"], "envFrom": [{"secretRef": {"name": "s"}}]}),
+        json!({"command": ["sh", "-c", "torchrun --nproc=$(nproc) --at=$(date +%s) --lr=$learning_rate ${batch}"]}),
+        json!({"command": ["bash", "-euo", "pipefail", "-c", "x=$(cat f | wc -l); y=$((x + 1)); echo $(ls)"]}),
+        json!({"command": ["/bin/sh", "-ec"], "args": ["exec train $(hostname)"]}),
+    ] {
+        assert_eq!(said_of(container.clone()), Ok(Vec::new()), "{container}");
+    }
+    // One letter is no typo of another, but the same letter is.
+    let one = |args: &str| {
+        let x = json!([{"name": "x", "int": {"min": 0, "max": 9}}]);
+        let args = (format!("{POD}/containers/0/args"), json!([args]));
+        let patches = [("/parameters", x), ("/initialAssignments", Value::Null), (args.0.as_str(), args.1)];
+        check(patched(&patches)).map(|valid| valid.warnings.len()).map_err(|problems| problems.len())
+    };
+    assert_eq!((one("$(x)"), one("$(y)"), one("$(xs)"), one("$(X)")), (Ok(0), Ok(1), Ok(1), Err(1)));
+    let command = json!({"command": ["sh", "-c", "date=$(date)"]});
+    let rate = [("/parameters/2/name", json!("rate")), ("/initialAssignments", Value::Null)];
+    let container = (format!("{POD}/containers/0/command"), command["command"].clone());
+    let patches = [rate[0].clone(), rate[1].clone(), (container.0.as_str(), container.1)];
+    assert_eq!(check(patched(&patches)).unwrap().warnings, []);
+}
+
+#[test]
+fn warnings_stand_in_a_condition_that_changes_with_the_spec_only() {
+    let valid = check(patched(&[(&format!("{POD}/containers/0/args"), json!(["$(RANK)"]))])).unwrap();
+    let (first, later) = ("2026-01-01T00:00:00Z".parse().unwrap(), "2026-01-01T01:00:00Z".parse().unwrap());
+    let status = |old: &StudyStatus, now| {
+        let mut status = StudyStatus::default();
+        warn(&mut status, &valid.warnings, old, Some(1), now);
+        status
+    };
+    let once = status(&StudyStatus::default(), first);
+    assert_eq!(status(&once, later), once);
+    assert_eq!((once.conditions.len(), once.conditions[0].type_.as_str()), (1, "SpecWarning"));
+    assert!(once.conditions[0].message.starts_with(&format!("{POD_PATH}.containers[0].args[0]: $(RANK) stays")));
+    let mut none = StudyStatus::default();
+    warn(&mut none, &[], &once, Some(2), later);
+    assert_eq!(none.conditions, []);
 }
 
 #[test]

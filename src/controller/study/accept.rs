@@ -42,6 +42,9 @@ pub async fn accept(study: &Study, context: &Context) -> Result<Accepted, Error>
         },
     };
     context.keep_verdict(study, &verdict);
+    for warning in verdict.iter().flat_map(|valid| &valid.warnings) {
+        tracing::warn!(study = study.name_any(), "{warning}");
+    }
     if let Err(problems) = &verdict {
         let message = problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("; ");
         publish(

@@ -22,7 +22,7 @@ use super::events::{Note, publish};
 use super::objects::{self, is_owned_by};
 use crate::api::{
     DesiredState, InvalidSpec, PRUNED, StopRecord, Study, StudyStatus, Trial, is_true, new_trial, not_ready, recorded,
-    study_status, trial_name,
+    study_status, trial_name, warn,
 };
 use crate::core::{Decision, Stop, decide, outlook};
 use crate::validate::ValidStudy;
@@ -215,7 +215,10 @@ fn next_status(
     now: Timestamp,
 ) -> StudyStatus {
     let max_duration = study.spec.max_duration.as_deref();
-    study_status(&valid.core, &view.history, decision, old, max_duration, study.metadata.generation, now)
+    let generation = study.metadata.generation;
+    let mut status = study_status(&valid.core, &view.history, decision, old, max_duration, generation, now);
+    warn(&mut status, &valid.warnings, old, generation, now);
+    status
 }
 
 fn look_again(decision: &Decision, now: Timestamp) -> Duration {
