@@ -292,6 +292,78 @@ fn a_trainer_that_ignores_the_end_is_killed_with_the_run() {
 }
 
 #[test]
+fn nothing_of_a_trial_outlives_it_in_a_session_of_its_own_neither() {
+    // One that ends well with such children, and grandchildren whose parent has gone; one that is pruned; one that fails.
+    let sandbox = Sandbox::new(&Spec {
+        fields: "maxTrials: 3\nparallelism: 1\nsampler: {random: {}}\npruner: {median: {startupTrials: 1}}",
+        script: r#"
+            setsid sleep 1000 &
+            setsid sh -c '(setsid sleep 1000 &) ; trap "" TERM; while true; do sleep 1; done' &
+            (nohup setsid sleep 1000 > /dev/null 2>&1 &)
+            [ "$SWEEP_TRIAL_INDEX" != 2 ] || exit 3
+            echo "{\"step\": 1, \"score\": -$SWEEP_TRIAL_INDEX}" >> "$SWEEP_METRICS"
+            [ "$SWEEP_TRIAL_INDEX" != 1 ] || sleep 1000"#,
+        ..Spec::default()
+    });
+    let study = fs::read_to_string(sandbox.path("study.yaml")).unwrap();
+    sandbox.write(&study.replace("containers:", "terminationGracePeriodSeconds: 1\n          containers:"));
+    sandbox.run(&[]).ended(0);
+    assert_eq!((sandbox.count("Succeeded"), sandbox.count("Pruned"), sandbox.count("Failed")), (1, 1, 1));
+    // Not `eventually`: a trial has ended only when nothing of it is left.
+    assert_eq!(sandbox.processes(), 0);
+}
+
+#[test]
+fn a_child_with_a_session_of_its_own_is_told_to_end_before_it_is_killed() {
+    let sandbox = Sandbox::new(&Spec {
+        fields: "maxTrials: 1\nsampler: {random: {}}",
+        // The trainer ends at once, its child after some work.
+        script: r#"
+            setsid sh -c 'trap "sleep 0.3; touch saved; exit 0" TERM; touch ready; while true; do sleep 0.05; done' &
+            trap 'echo told >> told; exit 0' TERM
+            while true; do sleep 0.05; [ ! -e ready ] || touch started; done"#,
+        ..Spec::default()
+    });
+    for kill in [false, true] {
+        for file in ["saved", "ready", "started", "told"] {
+            let _ = fs::remove_file(sandbox.path(file));
+        }
+        let mut child = sandbox.start();
+        eventually("it runs", || sandbox.path("started").exists());
+        signal(&child, if kill { Signal::KILL } else { Signal::TERM });
+        child.wait().unwrap();
+        eventually("all of it has ended", || sandbox.processes() == 0);
+        assert!(sandbox.path("saved").exists(), "kill {kill}");
+        assert_eq!(fs::read_to_string(sandbox.path("told")).unwrap(), "told\n", "each is told once");
+    }
+}
+
+#[test]
+fn a_supervisor_that_is_killed_leaves_nothing_of_its_trial_and_the_others_run_on() {
+    let sandbox = Sandbox::new(&Spec {
+        fields: "maxTrials: 2\nparallelism: 2\nsampler: {random: {}}",
+        script: r#"
+            setsid sleep 1000 &
+            echo $PPID > "supervisor-$SWEEP_TRIAL_INDEX"
+            touch "started-$SWEEP_TRIAL_INDEX"
+            [ "$SWEEP_TRIAL_INDEX" = 0 ] || sleep 1000
+            while [ ! -e go ]; do sleep 0.05; done
+            echo "{\"score\": $x}" >> "$SWEEP_METRICS""#,
+        ..Spec::default()
+    });
+    let child = sandbox.start();
+    eventually("both run", || (0..2).all(|i| sandbox.path(&format!("started-{i}")).exists()));
+    let supervisor = fs::read_to_string(sandbox.path("supervisor-1")).unwrap().trim().parse().unwrap();
+    kill_process(Pid::from_raw(supervisor).unwrap(), Signal::KILL).unwrap();
+    eventually("its trial has failed", || sandbox.count("Failed") == 1);
+    // `sweep run`, a supervisor, its trainer and that one's two children.
+    eventually("what is left is of the other trial", || sandbox.processes() <= 5);
+    fs::write(sandbox.path("go"), "").unwrap();
+    Run::of(child.wait_with_output().unwrap()).ended(0).says("its supervisor was killed by signal 9");
+    assert_eq!((sandbox.count("Succeeded"), sandbox.processes()), (1, 0));
+}
+
+#[test]
 fn an_interrupted_run_says_how_to_go_on_and_costs_its_trials_nothing() {
     for (number, name) in [(Signal::INT, "SIGINT"), (Signal::TERM, "SIGTERM")] {
         let sandbox = Sandbox::new(&Spec {
@@ -558,6 +630,36 @@ fn a_trial_that_reports_nothing_for_too_long_has_failed_and_its_trainer_is_ended
     assert_eq!(status["conditions"][0]["reason"].as_str(), Some("ReportTimeout"));
     assert_eq!(status["logTail"].as_str(), Some("seven steps done"));
     assert_eq!(status["observations"][0]["steps"][0].as_u64(), Some(7));
+}
+
+#[test]
+fn a_trial_that_outlives_its_deadline_has_failed_and_its_trainer_is_ended() {
+    for (job, pod, says) in [
+        ("activeDeadlineSeconds: 1", "activeDeadlineSeconds: 60", "Job was active longer than specified deadline (1 s"),
+        ("activeDeadlineSeconds: 60", "activeDeadlineSeconds: 1", "Pod was active on the node longer than"),
+        ("backoffLimit: 0", "activeDeadlineSeconds: 1", "Pod was active on the node longer than"),
+    ] {
+        let sandbox = Sandbox::new(&Spec {
+            fields: "maxTrials: 2\nparallelism: 2\nsampler: {random: {}}",
+            script: r#"
+                echo "{\"step\": 7, \"score\": $x}" >> "$SWEEP_METRICS"
+                echo "seven steps done"
+                [ "$SWEEP_TRIAL_INDEX" != 1 ] || sleep 1000"#,
+            ..Spec::default()
+        });
+        let study = fs::read_to_string(sandbox.path("study.yaml")).unwrap();
+        let study = study.replace("      template:\n", &format!("      {job}\n      template:\n"));
+        sandbox.write(&study.replace("          containers:", &format!("          {pod}\n          containers:")));
+        sandbox.run(&[]).ended(0).says("trial t-0001 failed: DeadlineExceeded: ").says(says);
+        assert_eq!((sandbox.count("Succeeded"), sandbox.count("Failed"), sandbox.processes()), (1, 1, 0));
+        let status = &sandbox.trials()[1]["status"];
+        assert!(
+            status["message"].as_str().unwrap().ends_with("activeDeadlineSeconds): seven steps done"),
+            "{status:?}"
+        );
+        assert_eq!(status["conditions"][0]["reason"].as_str(), Some("DeadlineExceeded"));
+        assert_eq!(status["observations"][0]["steps"][0].as_u64(), Some(7));
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ mod template;
 pub use environment::environment;
 pub use job::{JobIdentity, dry_run_job, job, job_name};
 pub use sidecar::{SIDECAR_CONTAINER, SidecarSettings};
-pub use template::{Source, Template, trainer_of};
+pub use template::{Deadline, Source, Template, trainer_of};
 
 /// The metrics file as the trainer's container sees it.
 pub const METRICS_FILE: &str = "/run/sweep-operator/metrics.jsonl";

@@ -38,6 +38,24 @@ pub enum Source {
     Stdout,
 }
 
+/// An `activeDeadlineSeconds` of the template.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deadline {
+    /// The Job's.
+    Job(u64),
+    /// The pod's.
+    Pod(u64),
+}
+
+impl Deadline {
+    /// Its seconds.
+    pub fn seconds(self) -> u64 {
+        match self {
+            Deadline::Job(seconds) | Deadline::Pod(seconds) => seconds,
+        }
+    }
+}
+
 const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
 const POD: &str = "spec.jobTemplate.spec.template.spec";
 
@@ -132,6 +150,14 @@ impl Template {
         self.json["spec"]["template"]["spec"]["terminationGracePeriodSeconds"].as_u64().unwrap_or(5)
     }
 
+    /// How long a run may take, in seconds: the smaller of what the Job and its pod may.
+    pub fn deadline(&self) -> Option<Deadline> {
+        let seconds = |spec: &Value| spec["activeDeadlineSeconds"].as_u64();
+        let job = seconds(&self.json["spec"]).map(Deadline::Job);
+        let pod = seconds(&self.json["spec"]["template"]["spec"]).map(Deadline::Pod);
+        job.into_iter().chain(pod).min_by_key(|deadline| deadline.seconds())
+    }
+
     /// How long a Job is kept once its result is recorded, in seconds. One day where the template says nothing.
     pub fn ttl_seconds(&self) -> i64 {
         self.json["spec"]["ttlSecondsAfterFinished"].as_i64().unwrap_or(86_400)
@@ -194,6 +220,13 @@ fn check_shape(json: &Value, problems: &mut Problems) -> bool {
     for field in numbers {
         shape.check(json, &format!("/spec/{field}"), "spec.jobTemplate", "a whole number of 0 or more", |value| {
             value.as_i64().is_some_and(|n| n >= 0)
+        });
+    }
+    let most = i64::from(i32::MAX);
+    for (field, least) in [("activeDeadlineSeconds", 1), ("terminationGracePeriodSeconds", 0)] {
+        let wanted = format!("a whole number from {least} to {most}");
+        shape.check(json, &format!("/spec/template/spec/{field}"), "spec.jobTemplate", &wanted, |value| {
+            value.as_i64().is_some_and(|n| (least..=most).contains(&n))
         });
     }
     for (list, i, container) in all_containers(&json["spec"]["template"]["spec"]) {

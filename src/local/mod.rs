@@ -3,6 +3,7 @@
 //! [`run`] prepares, `sweep` is the loop around [`crate::core::decide`], [`supervise`](supervise()) is the parent of
 //! every trainer. The folder of a run ([`state`]) is all that is remembered: a run that was killed goes on from it.
 
+mod descendants;
 mod expand;
 mod gpus;
 mod outcome;
@@ -126,6 +127,8 @@ fn carry_out(
     for note in notes(&valid, &launch, gpus.as_ref(), !args.command.is_empty()) {
         screen.line(&note);
     }
+    // Should a supervisor be killed, its trainer comes to this process.
+    descendants::adopt_orphans();
     folder.wait_for_trainers(Duration::from_secs(valid.template.grace_seconds()))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Runtime)?;
     runtime.block_on(async {

@@ -6,7 +6,7 @@ use std::path::Path;
 use jiff::SignedDuration;
 
 use crate::api::{PRUNED, StopRecord, report_timeout};
-use crate::build::Source;
+use crate::build::{Deadline, Source};
 use crate::core::{Objective, Phase, Series};
 use crate::metrics::Dropped;
 
@@ -65,14 +65,29 @@ pub fn hung(limit: SignedDuration, series: &Series) -> Outcome {
     Outcome { phase: Phase::Failed, reason: "ReportTimeout".to_owned(), message }
 }
 
+/// How a trial ends that has run for longer than its template allows: in the words of a Job.
+pub fn overdue(deadline: Deadline, log: &str) -> Outcome {
+    let (whose, path) = match deadline {
+        Deadline::Job(_) => ("Job was active", "spec.jobTemplate.spec"),
+        Deadline::Pod(_) => ("Pod was active on the node", "spec.jobTemplate.spec.template.spec"),
+    };
+    let message = format!(
+        "DeadlineExceeded: {whose} longer than specified deadline ({} s, {path}.activeDeadlineSeconds)",
+        deadline.seconds()
+    );
+    Outcome { phase: Phase::Failed, reason: "DeadlineExceeded".to_owned(), message: with_last_line(message, log) }
+}
+
+fn with_last_line(message: String, log: &str) -> String {
+    match log.lines().map(str::trim).rfind(|line| !line.is_empty()) {
+        Some(line) => format!("{message}: {}", clipped(line, 512)),
+        None => message,
+    }
+}
+
 /// How a trial that ran to its end ended.
 pub fn outcome(exit: Exit, objective: &Objective, series: &Series, evidence: &Evidence) -> Outcome {
     let failed = |reason: &str, message: String| Outcome { phase: Phase::Failed, reason: reason.to_owned(), message };
-    let last_line = evidence.log.lines().map(str::trim).rfind(|line| !line.is_empty());
-    let with_last_line = |message: String| match last_line {
-        Some(line) => format!("{message}: {}", clipped(line, 512)),
-        None => message,
-    };
     match exit {
         Exit::Code(0) => match series.value(objective.value, objective.direction) {
             Some((step, value)) => Outcome {
@@ -82,7 +97,7 @@ pub fn outcome(exit: Exit, objective: &Objective, series: &Series, evidence: &Ev
             },
             None => failed("MetricsMissing", format!("MetricsMissing: {}", missing(&objective.metric, evidence))),
         },
-        Exit::Code(code) => failed("TrainerFailed", with_last_line(exit_text(code))),
+        Exit::Code(code) => failed("TrainerFailed", with_last_line(exit_text(code), evidence.log)),
         Exit::SupervisorKilled(signal) => {
             failed("TrainerFailed", format!("its supervisor was {}", killed_text(signal)))
         }
@@ -261,6 +276,24 @@ mod tests {
             assert_eq!((outcome.phase, outcome.reason.as_str()), (Phase::Failed, "MetricsMissing"));
             assert!(outcome.message.starts_with("MetricsMissing: the trainer ended well"), "{}", outcome.message);
             assert!(outcome.message.contains(says), "{}", outcome.message);
+        }
+    }
+
+    #[test]
+    fn a_trial_that_outlives_its_deadline_ends_in_the_words_of_a_job() {
+        for (deadline, message) in [
+            (
+                Deadline::Job(2),
+                "DeadlineExceeded: Job was active longer than specified deadline (2 s, spec.jobTemplate.spec.activeDeadlineSeconds): b",
+            ),
+            (
+                Deadline::Pod(3),
+                "DeadlineExceeded: Pod was active on the node longer than specified deadline (3 s, spec.jobTemplate.spec.template.spec.activeDeadlineSeconds): b",
+            ),
+        ] {
+            let outcome = overdue(deadline, "a\n b\n\n");
+            assert_eq!((outcome.phase, outcome.reason.as_str()), (Phase::Failed, "DeadlineExceeded"));
+            assert_eq!(outcome.message, message);
         }
     }
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Instant;
 
+use rustix::process::Pid;
 use serde_json::Value;
 use tokio::process::{ChildStdin, Command};
 use tokio::sync::mpsc::UnboundedSender;
@@ -146,6 +147,8 @@ pub struct Ended {
 /// A trainer that runs.
 #[derive(Debug)]
 pub struct Running {
+    /// The supervisor's process; None where it has ended at once.
+    pub supervisor: Option<Pid>,
     /// While this is held, the supervisor lets the trainer run.
     hold: Option<ChildStdin>,
     /// What was observed in this run.
@@ -200,6 +203,7 @@ impl Running {
             .stderr(output)
             .process_group(0)
             .spawn()?;
+        let supervisor = child.id().and_then(|id| Pid::from_raw(id.try_into().ok()?));
         let hold = child.stdin.take();
         let index = run.index;
         tokio::spawn(async move {
@@ -208,6 +212,7 @@ impl Running {
             let _ = ended.send(Ended { index, exit });
         });
         Ok(Running {
+            supervisor,
             hold,
             series: Series::default(),
             gpus,

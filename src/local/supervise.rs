@@ -1,8 +1,10 @@
 //! `sweep supervise`: the parent of one trainer, so that no trainer outlives `sweep run`, however that ends.
 //!
 //! `sweep run` holds the other end of the supervisor's standard input. Once that is closed, by `sweep run` or by its
-//! death, the trainer's process group is told to end, and killed after a grace period. A child that left the group, by a session
-//! of its own, is out of reach.
+//! death, the trainer and all that it has started are told to end, and killed after a grace period; what is left of a trainer
+//! that ends by itself is killed at once. On Linux that holds for children with a session of their own, too: the supervisor
+//! is their subreaper. Where supervisors are killed, `sweep run` does their work; where both are killed at once with
+//! SIGKILL, trainers stay.
 
 use std::fs::File;
 use std::io;
@@ -11,8 +13,12 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitIdStatus, kill_process_group, waitid};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{self, SignalKind};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::descendants;
 
 /// Arguments of `sweep supervise`.
 #[derive(clap::Args)]
@@ -48,8 +54,9 @@ pub fn supervise(args: &SuperviseArgs) -> ExitCode {
 async fn follow(args: &SuperviseArgs) -> io::Result<i32> {
     let lock = File::open(&args.lock)?;
     lock.lock_shared()?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = unix::signal(SignalKind::terminate())?;
+    let mut interrupt = unix::signal(SignalKind::interrupt())?;
+    descendants::adopt_orphans();
     let Some((program, arguments)) = args.command.split_first() else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
@@ -61,29 +68,35 @@ async fn follow(args: &SuperviseArgs) -> io::Result<i32> {
             return Ok(if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 });
         }
     };
-    let group = Pid::from_child(&child);
+    let trainer = Pid::from_child(&child);
     let grace = Duration::from_secs(args.grace);
-    let mut ended = tokio::task::spawn_blocking(move || wait(group));
+    let mut ended = tokio::task::spawn_blocking(move || wait(trainer));
     let ended = tokio::select! {
         ended = &mut ended => ended,
-        () = end_of_input() => stop(group, ended, grace).await,
-        _ = terminate.recv() => stop(group, ended, grace).await,
-        _ = interrupt.recv() => stop(group, ended, grace).await,
+        () = end_of_input() => stop(trainer, ended, grace).await,
+        _ = terminate.recv() => stop(trainer, ended, grace).await,
+        _ = interrupt.recv() => stop(trainer, ended, grace).await,
     };
     let code = ended.map_err(io::Error::other)??;
     // As in a pod, where nothing outlives its first process.
-    signal_group(group, Signal::KILL);
+    signal_group(trainer, Signal::KILL);
+    descendants::end(&[]);
     Ok(code)
 }
 
-/// Waits for the trainer without reaping it: while it is a zombie, no other group can get its number.
+/// Waits for the trainer without reaping it: while it is a zombie, no other group can get its number. Orphans of it that
+/// end meanwhile are reaped.
 fn wait(trainer: Pid) -> io::Result<i32> {
+    let ended = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
     loop {
-        match waitid(WaitId::Pid(trainer), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT) {
-            Ok(Some(status)) => return Ok(exit_code(&status)),
-            Ok(None) | Err(rustix::io::Errno::INTR) => {}
+        match waitid(WaitId::All, ended) {
+            Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
+        if let Some(status) = waitid(WaitId::Pid(trainer), ended | WaitIdOptions::NOHANG)? {
+            return Ok(exit_code(&status));
+        }
+        descendants::reap(&[trainer]);
     }
 }
 
@@ -101,19 +114,32 @@ async fn end_of_input() {
 
 type Ended = Result<io::Result<i32>, tokio::task::JoinError>;
 
-async fn stop(group: Pid, mut ended: tokio::task::JoinHandle<io::Result<i32>>, grace: Duration) -> Ended {
-    signal_group(group, Signal::TERM);
-    if let Ok(ended) = tokio::time::timeout(grace, &mut ended).await {
-        return ended;
+/// Tells the trainer and all that it has started to end; what has not after `grace` is killed.
+async fn stop(trainer: Pid, mut ended: tokio::task::JoinHandle<io::Result<i32>>, grace: Duration) -> Ended {
+    let deadline = Instant::now() + grace;
+    signal(trainer, Signal::TERM);
+    let Ok(ended) = timeout_at(deadline, &mut ended).await else {
+        signal(trainer, Signal::KILL);
+        return ended.await;
+    };
+    while descendants::any() && Instant::now() < deadline {
+        sleep(descendants::AGAIN).await;
     }
-    signal_group(group, Signal::KILL);
-    ended.await
+    ended
+}
+
+/// Signals the trainer and all that it has started, each once.
+fn signal(trainer: Pid, signal: Signal) {
+    // Where descendants cannot be found, the group is what is known of them.
+    if !descendants::signal(signal, &[]) {
+        signal_group(trainer, signal);
+    }
 }
 
 /// A group that is gone needs no signal.
 fn signal_group(group: Pid, signal: Signal) {
     if let Err(error) = kill_process_group(group, signal)
-        && error != rustix::io::Errno::SRCH
+        && error != Errno::SRCH
     {
         eprintln!("sweep: cannot signal the trainer: {error}");
     }

@@ -11,8 +11,9 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
+use super::descendants;
 use super::gpus::Gpus;
-use super::outcome::{self, Evidence, Outcome, clipped};
+use super::outcome::{self, Evidence, Exit, Outcome, clipped};
 use super::process::{Ended, Launch, Run, Running};
 use super::screen::{self, ROWS, Row, Screen, View};
 use super::state::{Folder, StateError, immutable_differences, run_name};
@@ -231,7 +232,7 @@ impl Sweep {
                 }
                 _ = tick.tick() => {
                     let observed = self.poll();
-                    self.stop_hung()? || observed
+                    self.stop_overdue()? || observed
                 }
             };
         }
@@ -429,34 +430,48 @@ impl Sweep {
         observed
     }
 
-    /// Trials that have reported nothing for too long have failed, and are told to end. Returns whether there are any.
-    fn stop_hung(&mut self) -> Result<bool, Error> {
-        let Some(limit) = self.valid.report_timeout else { return Ok(false) };
-        let is_hung = |tracked: &Tracked| {
-            let silent = tracked.process.as_ref().map(|process| process.reported.elapsed());
-            let is_late = silent.and_then(|silent| SignedDuration::try_from(silent).ok()).is_some_and(|s| s >= limit);
-            is_late && !tracked.is_stopped() && !tracked.phase().is_finished()
+    /// Trials that have run, or reported nothing, for longer than they may have failed, and are told to end. Returns
+    /// whether there are any.
+    fn stop_overdue(&mut self) -> Result<bool, Error> {
+        let overdue = |tracked: &Tracked| {
+            let process =
+                tracked.process.as_ref().filter(|_| !tracked.is_stopped() && !tracked.phase().is_finished())?;
+            self.overdue(process)
         };
-        let hung: Vec<u32> = self.trials.iter().filter(|(_, t)| is_hung(t)).map(|(index, _)| *index).collect();
-        for index in &hung {
-            let Some(tracked) = self.trials.get_mut(index) else { continue };
+        let overdue: Vec<(u32, Outcome)> =
+            self.trials.iter().filter_map(|(index, tracked)| Some((*index, overdue(tracked)?))).collect();
+        let any = !overdue.is_empty();
+        for (index, outcome) in overdue {
+            let Some(tracked) = self.trials.get_mut(&index) else { continue };
             let Some(process) = &tracked.process else { continue };
-            let outcome = outcome::hung(limit, &process.series);
             let (observed, log) = (api::observed(&self.valid.core, &process.series), process.log_excerpt());
             let status = tracked.status();
             (status.objectives, status.observations) = observed;
             status.log_tail = outcome::tail(&log);
             // Recorded before its trainer goes.
-            self.finish(*index, outcome)?;
-            if let Some(process) = self.trials.get_mut(index).and_then(|tracked| tracked.process.as_mut()) {
+            self.finish(index, outcome)?;
+            if let Some(process) = self.trials.get_mut(&index).and_then(|tracked| tracked.process.as_mut()) {
                 process.stop();
             }
         }
-        Ok(!hung.is_empty())
+        Ok(any)
+    }
+
+    /// How a trial has failed whose time is over.
+    fn overdue(&self, process: &Running) -> Option<Outcome> {
+        let silent = SignedDuration::try_from(process.reported.elapsed()).unwrap_or(SignedDuration::MAX);
+        if let Some(deadline) = self.valid.template.deadline()
+            && process.started.elapsed().as_secs() >= deadline.seconds()
+        {
+            return Some(outcome::overdue(deadline, &process.log_excerpt()));
+        }
+        let limit = self.valid.report_timeout.filter(|limit| silent >= *limit)?;
+        Some(outcome::hung(limit, &process.series))
     }
 
     /// A trainer has ended.
     fn ended(&mut self, ended: &Ended) -> Result<(), Error> {
+        self.end_strays(ended.exit);
         let Some(tracked) = self.trials.get_mut(&ended.index) else { return Ok(()) };
         let Some(mut process) = tracked.process.take() else { return Ok(()) };
         if let Some(gpus) = &mut self.gpus {
@@ -488,6 +503,14 @@ impl Sweep {
         status.log_tail = outcome::tail(&log);
         status.dropped = (!dropped.is_zero()).then_some(dropped);
         self.finish(ended.index, outcome)
+    }
+
+    /// Ends what a supervisor that was killed could not end.
+    fn end_strays(&self, exit: Exit) {
+        if matches!(exit, Exit::SupervisorKilled(_)) {
+            let running = self.trials.values().filter_map(|tracked| tracked.process.as_ref()?.supervisor);
+            descendants::end(&running.collect::<Vec<_>>());
+        }
     }
 
     /// Records how a trial ended.
@@ -604,6 +627,7 @@ impl Sweep {
         while self.running() > 0 {
             tokio::select! {
                 Some(ended) = self.exits.recv() => {
+                    self.end_strays(ended.exit);
                     if let Some(tracked) = self.trials.get_mut(&ended.index) {
                         tracked.process = None;
                     }

@@ -450,6 +450,12 @@ fn the_job() {
         ("/jobTemplate/spec/parallelism", json!(2), &format!("{job}.parallelism"), "needs completionMode Indexed"),
         ("/jobTemplate/spec/completions", json!(2), &format!("{job}.completions"), "needs completionMode Indexed"),
         ("/jobTemplate/spec/completions", json!("2"), &format!("{job}.completions"), "a whole number"),
+        (
+            "/jobTemplate/spec/activeDeadlineSeconds",
+            json!(1.5),
+            &format!("{job}.activeDeadlineSeconds"),
+            "a whole number",
+        ),
         ("/jobTemplate/spec/backoffLimit", json!(-1), &format!("{job}.backoffLimit"), "a whole number"),
         (
             "/jobTemplate/spec/podReplacementPolicy",
@@ -487,6 +493,11 @@ fn the_pod() {
         ("POD/restartPolicy", json!("Always"), "POD.restartPolicy", "must be Never"),
         ("POD/volumes", json!([{"name": "sweep-metrics"}]), "POD.volumes[0].name", "is reserved"),
         ("POD/volumes", json!({"name": "data"}), "POD.volumes", "must be a list"),
+        ("POD/activeDeadlineSeconds", json!(0), "POD.activeDeadlineSeconds", "a whole number from 1 to 2147483647"),
+        ("POD/activeDeadlineSeconds", json!("2m"), "POD.activeDeadlineSeconds", "a whole number from 1"),
+        ("POD/activeDeadlineSeconds", json!(2147483648_u64), "POD.activeDeadlineSeconds", "a whole number from 1"),
+        ("POD/terminationGracePeriodSeconds", json!("30s"), "POD.terminationGracePeriodSeconds", "a whole number"),
+        ("POD/terminationGracePeriodSeconds", json!(-1), "POD.terminationGracePeriodSeconds", "a whole number"),
         ("POD/securityContext", json!("root"), "POD.securityContext", "must be an object"),
         (
             "/jobTemplate/spec/template/metadata/annotations",
