@@ -4,10 +4,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::ResourceExt;
 
 use super::{
-    DesiredState, FIELD_MANAGER, LABEL_MANAGED_BY, LABEL_STUDY, ObjectiveValue, ObservationSeries, SamplerRecord,
-    StudyStatus, Trial, TrialSpec, TrialStatus,
+    DesiredState, FIELD_MANAGER, FINISHED, LABEL_MANAGED_BY, LABEL_STUDY, ObjectiveValue, ObservationSeries,
+    SamplerRecord, StudyStatus, Trial, TrialSpec, TrialStatus,
 };
-use crate::core::{self, Limits, Phase, Proposal, Recorded, Series, Study, trial_name};
+use crate::core::{self, Limits, Phase, Proposal, Recorded, Series, Study, reason, trial_name};
 use crate::validate::parse_duration;
 
 /// The Trial object of a proposal.
@@ -37,7 +37,8 @@ pub fn core_trial(study: &Study, trial: &Trial, live: Option<Series>, occupied: 
     let pending = TrialStatus::default();
     let status = trial.status.as_ref().unwrap_or(&pending);
     let metric = &study.objective.metric;
-    let finished = status.phase.is_finished();
+    let (finished, failed) = (status.phase.is_finished(), status.phase == Phase::Failed);
+    let series = live.filter(|_| !finished).unwrap_or_else(|| observations(study, status));
     let value = status.objectives.iter().find(|objective| objective.metric == *metric).map(|objective| objective.value);
     core::Trial {
         index: trial.spec.index,
@@ -47,19 +48,20 @@ pub fn core_trial(study: &Study, trial: &Trial, live: Option<Series>, occupied: 
         occupied,
         bracket: trial.spec.bracket,
         generation: trial.spec.generation,
-        series: live.filter(|_| !finished).unwrap_or_else(|| observations(study, status)),
         value: value.filter(|_| status.phase == Phase::Succeeded),
         completed: status.completion_time.as_ref().map(|time| time.0),
-        failure: None,
+        failure: failed.then(|| reason::failure(finished_reason(status), series.diverged().is_some())),
+        series,
         template: status.run.as_ref().and_then(|run| u64::from_str_radix(run.template_hash.as_deref()?, 16).ok()),
         message: status.message.clone(),
-        last_words: status
-            .log_tail
-            .as_deref()
-            .filter(|_| status.phase == Phase::Failed)
-            .map(last_words)
-            .unwrap_or_default(),
+        last_words: status.log_tail.as_deref().filter(|_| failed).map(last_words).unwrap_or_default(),
     }
+}
+
+/// The reason of the condition `Finished`; empty where there is none.
+fn finished_reason(status: &TrialStatus) -> &str {
+    let finished = status.conditions.iter().find(|condition| condition.type_ == FINISHED);
+    finished.map_or("", |finished| finished.reason.as_str())
 }
 
 /// The last lines of a log that say something.

@@ -113,6 +113,9 @@ pub struct StopRecord {
     pub at: MicroTime,
 }
 
+/// The condition of a Trial that has ended; its reason tells how.
+pub const FINISHED: &str = "Finished";
+
 /// How far a Trial has come: written by the Trial controller.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -123,8 +126,9 @@ pub struct TrialStatus {
     /// What is going on, or how it ended, for a person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// `Running` (why not, where False), `Stalled` (since when it cannot start before somebody acts), `Finished`,
-    /// `MetricsDropped`.
+    /// `Running` (why not, where False), `Stalled` (since when it cannot start before somebody acts), `Finished`
+    /// (how it ended: Succeeded, Pruned, Stopped, NotANumber, OutOfMemory, TrainerFailed, ReportTimeout, DeadlineExceeded,
+    /// StartFailed, MetricsMissing, ResultLost, Lost, Disrupted), `MetricsDropped`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]

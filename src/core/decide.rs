@@ -6,9 +6,10 @@ use jiff::Timestamp;
 
 use super::pruner::Verdict;
 use super::ranking::{Best, beats, best};
+use super::reason::PRUNED;
 use super::sampler::{self, Cache, Next, Suggestion};
 use super::space::Assignments;
-use super::study::{EndReason, Limits, PRUNED, Phase, Study, Trial, trial_name};
+use super::study::{EndReason, Limits, Phase, Study, Trial, trial_name};
 
 /// What a study has recorded about itself, beside its trials.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -11,6 +11,7 @@ mod minimise;
 mod normal;
 pub mod pruner;
 mod ranking;
+pub mod reason;
 mod rng;
 pub mod sampler;
 mod series;
@@ -19,9 +20,10 @@ mod study;
 
 pub use decide::{Decision, Proposal, Recorded, State, Stop, decide, outlook};
 pub use ranking::{Best, beats, best};
+pub use reason::PRUNED;
 pub use rng::{Stream, fnv1a, stream};
 pub use series::{Divergence, MAX_POINTS, Series};
 pub use space::{Activation, Assignments, Domain, Parameter, Scale, Space, Value, Values};
 pub use study::{
-    Direction, EndReason, Failure, Limits, MAX_DISRUPTIONS, Objective, PRUNED, Phase, Study, Trial, ValueOf, trial_name,
+    Direction, EndReason, Failure, Limits, MAX_DISRUPTIONS, Objective, Phase, Study, Trial, ValueOf, trial_name,
 };

@@ -220,9 +220,6 @@ impl std::fmt::Display for EndReason {
 /// How many runs of a trial may end without the trainer's fault; with one more it has failed.
 pub const MAX_DISRUPTIONS: u32 = 10;
 
-/// The stop reason of a pruner's verdict.
-pub const PRUNED: &str = "Pruned";
-
 /// The name of a Trial: four digits at least, so that names sort.
 pub fn trial_name(study: &str, index: u32) -> String {
     format!("{study}-{index:04}")

@@ -25,6 +25,8 @@ use self::screen::Screen;
 use self::state::Folder;
 use self::sweep::{End, Error, Sweep};
 use crate::api::Study;
+use crate::build::Template;
+use crate::core::fnv1a;
 use crate::input;
 use crate::validate::{Problem, Problems, ValidStudy};
 
@@ -100,10 +102,19 @@ fn input(args: &RunArgs) -> Result<Input, Vec<Problem>> {
             message: format!("is {}, but --gpus lists only {}: no trial could ever start", gpu.count, gpus.count()),
         });
     }
+    if !args.command.is_empty() {
+        valid.core.template = template_with(&valid.template, &args.command);
+    }
     match (launch, gpus) {
         (Ok(launch), Ok(gpus)) if problems.is_empty() => Ok((study, valid, launch, gpus)),
         _ => Err(problems),
     }
+}
+
+/// The hash of a template whose command is replaced: that is a template of its own, and what failed with another command
+/// may be tried again with this one.
+fn template_with(template: &Template, command: &[String]) -> u64 {
+    fnv1a(serde_json::json!([template.hash(), command]).to_string().as_bytes())
 }
 
 fn refused(file: &Path, problems: &[Problem]) -> ExitCode {
@@ -214,4 +225,30 @@ fn resume_command(args: &RunArgs) -> Vec<String> {
         words.extend(args.command.iter().cloned());
     }
     words
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::validate::{any_template, validate};
+
+    #[test]
+    fn another_command_is_another_template() {
+        let spec = serde_json::json!({
+            "objectives": [{"metric": "loss", "direction": "Minimize"}],
+            "parameters": [{"name": "x", "double": {"min": 0, "max": 1}}],
+            "maxTrials": 1,
+            "jobTemplate": any_template(),
+        });
+        let valid = validate("s", &serde_json::from_value(spec).unwrap()).unwrap();
+        let hash = |words: &[&str]| {
+            template_with(&valid.template, &words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>())
+        };
+        assert_eq!(hash(&["sh", "a"]), hash(&["sh", "a"]));
+        assert_ne!(hash(&["sh", "a"]), hash(&["sh", "b"]));
+        assert_ne!(hash(&["sh", "a"]), hash(&["sh a"]));
+        assert_ne!(hash(&["sh", "a"]), valid.core.template);
+    }
 }

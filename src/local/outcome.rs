@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 
 use crate::api::{PRUNED, StopRecord, report_timeout};
 use crate::build::{Deadline, Source};
-use crate::core::{Objective, Phase, Series};
+use crate::core::{Objective, Phase, Series, reason};
 use crate::metrics::Dropped;
 
 /// How a trial ended.
@@ -54,7 +54,7 @@ const NAMES: usize = 8;
 
 /// How a trial that was told to stop ends, whatever its trainer's exit was.
 pub fn stopped(stop: Option<&StopRecord>) -> Outcome {
-    let reason = stop.map_or("Stopped", |stop| stop.reason.as_str()).to_owned();
+    let reason = stop.map_or(reason::STOPPED, |stop| stop.reason.as_str()).to_owned();
     let phase = if reason == PRUNED { Phase::Pruned } else { Phase::Stopped };
     Outcome { phase, reason, message: stop.map(|stop| stop.message.clone()).unwrap_or_default() }
 }
@@ -62,7 +62,7 @@ pub fn stopped(stop: Option<&StopRecord>) -> Outcome {
 /// How a trial ends that has reported nothing for longer than it may.
 pub fn hung(limit: SignedDuration, series: &Series) -> Outcome {
     let message = report_timeout(limit, series.last_step());
-    Outcome { phase: Phase::Failed, reason: "ReportTimeout".to_owned(), message }
+    Outcome { phase: Phase::Failed, reason: reason::REPORT_TIMEOUT.to_owned(), message }
 }
 
 /// How a trial ends that has run for longer than its template allows: in the words of a Job.
@@ -75,14 +75,23 @@ pub fn overdue(deadline: Deadline, log: &str) -> Outcome {
         "DeadlineExceeded: {whose} longer than specified deadline ({} s, {path}.activeDeadlineSeconds)",
         deadline.seconds()
     );
-    Outcome { phase: Phase::Failed, reason: "DeadlineExceeded".to_owned(), message: with_last_line(message, log) }
+    Outcome {
+        phase: Phase::Failed,
+        reason: reason::DEADLINE_EXCEEDED.to_owned(),
+        message: with_last_line(message, log),
+    }
 }
 
 fn with_last_line(message: String, log: &str) -> String {
-    match log.lines().map(str::trim).rfind(|line| !line.is_empty()) {
+    match last_line(log) {
         Some(line) => format!("{message}: {}", clipped(line, 512)),
         None => message,
     }
+}
+
+/// The last line of the log often says best what went wrong.
+fn last_line(log: &str) -> Option<&str> {
+    log.lines().map(str::trim).rfind(|line| !line.is_empty())
 }
 
 /// How a trial that ran to its end ended.
@@ -92,14 +101,19 @@ pub fn outcome(exit: Exit, objective: &Objective, series: &Series, evidence: &Ev
         Exit::Code(0) => match series.value(objective.value, objective.direction) {
             Some((step, value)) => Outcome {
                 phase: Phase::Succeeded,
-                reason: "Succeeded".to_owned(),
+                reason: reason::SUCCEEDED.to_owned(),
                 message: format!("{} {value} (step {step})", objective.metric),
             },
-            None => failed("MetricsMissing", format!("MetricsMissing: {}", missing(&objective.metric, evidence))),
+            None => {
+                failed(reason::METRICS_MISSING, format!("MetricsMissing: {}", missing(&objective.metric, evidence)))
+            }
         },
-        Exit::Code(code) => failed("TrainerFailed", with_last_line(exit_text(code), evidence.log)),
+        Exit::Code(code) => {
+            let reason = reason::of_exit(code, last_line(evidence.log));
+            failed(reason, with_last_line(exit_text(code), evidence.log))
+        }
         Exit::SupervisorKilled(signal) => {
-            failed("TrainerFailed", format!("its supervisor was {}", killed_text(signal)))
+            failed(reason::TRAINER_FAILED, format!("its supervisor was {}", killed_text(signal)))
         }
     }
 }

@@ -17,10 +17,10 @@ use super::outcome::{self, Evidence, Exit, Outcome, clipped};
 use super::process::{Ended, Launch, Run, Running};
 use super::screen::{self, ROWS, Row, Screen, View};
 use super::state::{Folder, StateError, immutable_differences, run_name};
-use crate::api::{self, Condition, DesiredState, StopRecord, Study, StudyStatus, Trial, TrialStatus};
+use crate::api::{self, Condition, DesiredState, FINISHED, StopRecord, Study, StudyStatus, Trial, TrialStatus};
 use crate::build::{Source, environment};
 use crate::core::sampler::Cache;
-use crate::core::{self, Decision, MAX_DISRUPTIONS, Phase, Proposal, State, Stop, decide};
+use crate::core::{self, Decision, MAX_DISRUPTIONS, Phase, Proposal, State, Stop, decide, reason};
 use crate::validate::{Problem, ValidStudy};
 
 /// How often the metrics of running trials are read.
@@ -178,7 +178,7 @@ impl Sweep {
             status.observations.clear();
             if status.disruptions > MAX_DISRUPTIONS {
                 let message = format!("its process was lost {} times", status.disruptions);
-                let reason = "TooManyDisruptions".to_owned();
+                let reason = reason::LOST.to_owned();
                 self.finish(index, Outcome { phase: Phase::Failed, reason, message })?;
             } else {
                 self.folder.write_trial(&tracked.trial)?;
@@ -372,7 +372,7 @@ impl Sweep {
     fn start(&mut self, index: u32, gpus: Vec<String>) -> Result<(), Error> {
         let Some(tracked) = self.trials.get_mut(&index) else { return Ok(()) };
         let trial = tracked.name().to_owned();
-        let template_hash = self.valid.template.hash();
+        let template_hash = format!("{:016x}", self.valid.core.template);
         let status = tracked.status();
         let number = status.run.as_ref().map_or(1, |run| run.number.saturating_add(1));
         status.run = Some(api::Run {
@@ -521,7 +521,7 @@ impl Sweep {
         let old = std::mem::take(&mut status.conditions);
         let condition =
             |type_, reason: &str, message: &str| Condition::next(&old, type_, true, reason, message, None, time);
-        status.conditions = vec![condition("Finished", &outcome.reason, &outcome.message)];
+        status.conditions = vec![condition(FINISHED, &outcome.reason, &outcome.message)];
         if let Some(dropped) = &status.dropped {
             status.conditions.push(condition("MetricsDropped", "Dropped", &dropped.to_string()));
         }

@@ -14,11 +14,11 @@ use super::super::follow::Reports;
 use super::super::objects::is_owned_by;
 use super::pods::{self, PodState};
 use crate::api::{
-    Condition, DesiredState, LABEL_TRIAL, PRUNED, Phase, Run, Study, Trial, TrialStatus, observations, observed,
-    report_timeout,
+    Condition, DesiredState, FINISHED, LABEL_TRIAL, PRUNED, Phase, Run, Study, Trial, TrialStatus, observations,
+    observed, report_timeout,
 };
 use crate::build::{SIDECAR_CONTAINER, Source, job_name};
-use crate::core::{MAX_DISRUPTIONS, Series};
+use crate::core::{MAX_DISRUPTIONS, Series, reason};
 use crate::metrics::{Point, Summary};
 use crate::validate::ValidStudy;
 
@@ -125,10 +125,10 @@ pub fn decide(seen: &Seen) -> Decision {
         }
         // Recorded, and never created, or not known to have been: creating it is safe.
         JobSeen::Absent if run.job_uid.is_none() => match seen.start_failure(&old.conditions) {
-            Some(message) => seen.finish(old, Phase::Failed, "StartFailed", message),
+            Some(message) => seen.finish(old, Phase::Failed, reason::START_FAILED, message),
             None => Decision { status: old, action: Action::Create, look_again: Some(LOOK_SOON) },
         },
-        JobSeen::Absent => seen.next_run(old, "Lost", "its Job was deleted"),
+        JobSeen::Absent => seen.next_run(old, reason::LOST, "its Job was deleted"),
         JobSeen::Ours(job) => match (&run.job_uid, job.uid()) {
             (Some(recorded), Some(uid)) if *recorded != uid => {
                 Decision { status: old, action: delete(job), look_again: Some(LOOK_SOON) }
@@ -165,7 +165,7 @@ impl Seen<'_> {
         match end {
             Some(end) => self.conclude(status, end),
             None if status.disruptions > MAX_DISRUPTIONS => {
-                self.too_many_disruptions(status, "Disrupted", "its pod was replaced once more")
+                self.too_many_disruptions(status, reason::DISRUPTED, "its pod was replaced once more")
             }
             None => self.unfinished(job, status),
         }
@@ -218,7 +218,7 @@ impl Seen<'_> {
                 if let Some(message) = self.hung(since) {
                     self.note_reports(&mut status);
                     status.log_tail = self.log_tail.clone().or(status.log_tail);
-                    return self.finish(status, Phase::Failed, "ReportTimeout", message);
+                    return self.finish(status, Phase::Failed, reason::REPORT_TIMEOUT, message);
                 }
                 let stuck = self.pod.and_then(|pod| pods::stuck(pod, self.now));
                 status.message = stuck.or_else(|| self.reports.problem.clone());
@@ -274,24 +274,33 @@ impl Seen<'_> {
         let by_its_pod = !end.failed || end.reason == "BackoffLimitExceeded";
         let disruption = self.pod.and_then(|pod| pods::disruption(pod, self.trainer)).filter(|_| by_its_pod);
         if let Some(why) = disruption {
-            return self.next_run(status, "Disrupted", &why);
+            return self.next_run(status, reason::DISRUPTED, &why);
         }
         if end.failed && by_its_pod && self.pod.is_none() {
-            return self.next_run(status, "ResultLost", "its pod had vanished before it was known how it ended");
+            return self.next_run(status, reason::RESULT_LOST, "its pod had vanished before it was known how it ended");
         }
         if end.failed {
-            let why = self.pod.and_then(|pod| pods::failure(pod, self.trainer)).filter(|_| by_its_pod);
-            let message = with_last_line(why.unwrap_or(end.message), status.log_tail.as_deref());
-            return self.finish(status, Phase::Failed, "TrainerFailed", format!("TrainerFailed: {message}"));
+            let line = last_line(status.log_tail.as_deref());
+            let why = self.pod.and_then(|pod| pods::failure(pod, self.trainer, line)).filter(|_| by_its_pod);
+            let (reason, why) = why.unwrap_or_else(|| (end.failure(), end.message.clone()));
+            let message = match line {
+                Some(line) => format!("{reason}: {why}: {}", line.chars().take(200).collect::<String>()),
+                None => format!("{reason}: {why}"),
+            };
+            return self.finish(status, Phase::Failed, reason, message);
         }
         if !self.is_result_known() {
-            return self.next_run(status, "ResultLost", "its pod or log had vanished before the result was read");
+            return self.next_run(
+                status,
+                reason::RESULT_LOST,
+                "its pod or log had vanished before the result was read",
+            );
         }
         if !status.objectives.is_empty() {
-            return self.finish(status, Phase::Succeeded, "Succeeded", String::new());
+            return self.finish(status, Phase::Succeeded, reason::SUCCEEDED, String::new());
         }
         let message = self.metrics_missing();
-        self.finish(status, Phase::Failed, "MetricsMissing", message)
+        self.finish(status, Phase::Failed, reason::METRICS_MISSING, message)
     }
 
     fn metrics_missing(&self) -> String {
@@ -446,7 +455,7 @@ impl Seen<'_> {
             None => "stopped by a user".to_owned(),
         };
         let pruned = stop.is_some_and(|stop| stop.reason == PRUNED);
-        let (phase, reason) = if pruned { (Phase::Pruned, PRUNED) } else { (Phase::Stopped, "Stopped") };
+        let (phase, reason) = if pruned { (Phase::Pruned, PRUNED) } else { (Phase::Stopped, reason::STOPPED) };
         self.finish(old, phase, reason, message)
     }
 
@@ -454,7 +463,7 @@ impl Seen<'_> {
         status.phase = phase;
         status.message = (!message.is_empty()).then(|| message.clone());
         status.completion_time = Some(MicroTime(self.completion));
-        status.conditions = self.conditions(&status, ("Finished", true, reason, &message));
+        status.conditions = self.conditions(&status, (FINISHED, true, reason, &message));
         Decision { status, action: Action::None, look_again: Some(LOOK_SOON) }
     }
 
@@ -470,7 +479,7 @@ impl Seen<'_> {
         let generation = self.trial.metadata.generation;
         let stalled = Condition::next(&status.conditions, STALLED, true, reason, &message, generation, self.now);
         if let Some(message) = self.start_failure(std::slice::from_ref(&stalled)) {
-            return self.finish(status, Phase::Failed, "StartFailed", message);
+            return self.finish(status, Phase::Failed, reason::START_FAILED, message);
         }
         let mut decision = self.wait(status, reason, message, look_again);
         decision.status.conditions.push(stalled);
@@ -599,6 +608,16 @@ pub struct JobEnd {
     at: Timestamp,
 }
 
+impl JobEnd {
+    /// The reason of a Trial whose Job itself has ended it.
+    fn failure(&self) -> &'static str {
+        match self.reason.as_str() {
+            reason::DEADLINE_EXCEEDED => reason::DEADLINE_EXCEEDED,
+            _ => reason::TRAINER_FAILED,
+        }
+    }
+}
+
 /// How a Job ended, if it has. `FailureTarget` and `SuccessCriteriaMet` are no end yet: pods still terminate.
 pub fn job_end(job: &Job) -> Option<JobEnd> {
     let conditions = job.status.as_ref()?.conditions.as_ref()?;
@@ -613,12 +632,8 @@ pub fn job_end(job: &Job) -> Option<JobEnd> {
 }
 
 /// The last line of the log often says best what went wrong.
-fn with_last_line(message: String, log_tail: Option<&str>) -> String {
-    let last = log_tail.and_then(|tail| tail.lines().rev().find(|line| !line.trim().is_empty()));
-    match last {
-        Some(line) => format!("{message}: {}", line.trim().chars().take(200).collect::<String>()),
-        None => message,
-    }
+fn last_line(log_tail: Option<&str>) -> Option<&str> {
+    log_tail?.lines().map(str::trim).rfind(|line| !line.is_empty())
 }
 
 #[cfg(test)]

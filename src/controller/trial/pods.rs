@@ -21,6 +21,7 @@ use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod,
 use kube::ResourceExt;
 
 use crate::build::SIDECAR_CONTAINER;
+use crate::core::reason;
 use crate::metrics::Summary;
 
 /// Where a pod stands.
@@ -121,38 +122,42 @@ pub fn has_ended(pod: &Pod) -> bool {
     matches!(pod.status.as_ref().and_then(|status| status.phase.as_deref()), Some("Succeeded" | "Failed"))
 }
 
-/// Why the trainer failed: exit code, signal, out of memory, a limit or deadline.
-pub fn failure(pod: &Pod, trainer: &str) -> Option<String> {
+/// How the trainer failed, and why, for a person: exit code, signal, out of memory, a limit or deadline. `line` is what its
+/// log ends with.
+pub fn failure(pod: &Pod, trainer: &str, line: Option<&str>) -> Option<(&'static str, String)> {
     let status = pod.status.as_ref()?;
     let words = || status.message.as_deref().unwrap_or_default().trim();
     if status.reason.as_deref() == Some("Evicted") {
         // Says what was outgrown; the exit code only says that it was killed.
-        return Some(format!("pod Evicted: {}", words()));
+        return Some((reason::TRAINER_FAILED, format!("pod Evicted: {}", words())));
     }
     if status.reason.as_deref() == Some("DeadlineExceeded") {
-        return Some(format!("pod DeadlineExceeded: {}", words()));
+        return Some((reason::DEADLINE_EXCEEDED, format!("pod DeadlineExceeded: {}", words())));
     }
     let ended = containers(pod)
         .filter(|container| container.name != SIDECAR_CONTAINER)
         .filter_map(|c| Some((c, terminated(c)?)));
     let failed = ended.filter(|(_, end)| end.exit_code != 0).max_by_key(|(container, _)| container.name == trainer);
     if let Some((container, end)) = failed {
-        let what = match end.reason.as_deref() {
-            Some("OOMKilled") => {
-                format!("was killed for using more memory than its limit (OOMKilled, exit code {})", end.exit_code)
-            }
+        let by_exit = reason::of_exit(end.exit_code, line);
+        let (reason, what) = match end.reason.as_deref() {
+            Some("OOMKilled") => (
+                reason::OUT_OF_MEMORY,
+                format!("was killed for using more memory than its limit (OOMKilled, exit code {})", end.exit_code),
+            ),
             Some("StartError" | "ContainerCannotRun") => {
                 let why: String = end.message.iter().flat_map(|why| why.trim().chars().take(300)).collect();
-                format!("could not be started (exit code {}): {}", end.exit_code, without_ids(&why))
+                let words = format!("could not be started (exit code {}): {}", end.exit_code, without_ids(&why));
+                (reason::START_FAILED, words)
             }
             _ if end.exit_code > 128 => {
-                format!("was killed by signal {} (exit code {})", end.exit_code - 128, end.exit_code)
+                (by_exit, format!("was killed by signal {} (exit code {})", end.exit_code - 128, end.exit_code))
             }
-            _ => format!("exit code {}", end.exit_code),
+            _ => (by_exit, format!("exit code {}", end.exit_code)),
         };
-        return Some(format!("container {} {what}", container.name));
+        return Some((reason, format!("container {} {what}", container.name)));
     }
-    Some(format!("pod {}: {}", status.reason.as_deref()?, words()))
+    Some((reason::TRAINER_FAILED, format!("pod {}: {}", status.reason.as_deref()?, words())))
 }
 
 /// Why a pod's end is not the trainer's doing, if it is not: the table of this module.

@@ -932,9 +932,14 @@ mod failures {
 
     #[track_caller]
     fn assert_fails(scene: Scene, words: &str) {
+        assert_fails_as("TrainerFailed", scene, words);
+    }
+
+    #[track_caller]
+    fn assert_fails_as(reason: &str, scene: Scene, words: &str) {
         let decision = scene.decide();
-        assert_finished(&decision, Phase::Failed, "TrainerFailed");
-        assert_eq!(message(&decision), format!("TrainerFailed: {words}"));
+        assert_finished(&decision, Phase::Failed, reason);
+        assert_eq!(message(&decision), format!("{reason}: {words}"));
         assert_eq!(decision.status.disruptions, 0);
     }
 
@@ -943,12 +948,16 @@ mod failures {
         assert_fails(failed(exit(3)), "container trainer exit code 3");
         assert_fails(failed(exit(139)), "container trainer was killed by signal 11 (exit code 139)");
         let oom = json!({"terminated": {"exitCode": 137, "reason": "OOMKilled"}});
-        assert_fails(
+        assert_fails_as(
+            "OutOfMemory",
             failed(oom),
             "container trainer was killed for using more memory than its limit (OOMKilled, exit code 137)",
         );
         let log = "epoch 1\nKeyError: 'lr'\n\n";
         assert_fails(failed(exit(1)).log(log), "container trainer exit code 1: KeyError: 'lr'");
+        let log = "Traceback (most recent call last):\ntorch.OutOfMemoryError: CUDA out of memory.\n";
+        let words = "container trainer exit code 1: torch.OutOfMemoryError: CUDA out of memory.";
+        assert_fails_as("OutOfMemory", failed(exit(1)).log(log), words);
     }
 
     #[test]
@@ -967,7 +976,7 @@ mod failures {
     fn a_job_beyond_its_deadline_is_told_in_the_job_s_words() {
         let mut late = ended("Failed");
         late["conditions"][1]["reason"] = json!("DeadlineExceeded");
-        assert_fails(running().job(late).no_pod().at(LATER), "the Job's own words");
+        assert_fails_as("DeadlineExceeded", running().job(late).no_pod().at(LATER), "the Job's own words");
     }
 
     #[test]
@@ -1001,7 +1010,7 @@ mod failures {
         late["status"]["phase"] = json!("Failed");
         late["status"]["reason"] = json!("DeadlineExceeded");
         late["status"]["message"] = json!("Pod was active too long");
-        assert_fails(failed(exit(1)).pod(late), "pod DeadlineExceeded: Pod was active too long");
+        assert_fails_as("DeadlineExceeded", failed(exit(1)).pod(late), "pod DeadlineExceeded: Pod was active too long");
     }
 
     #[test]
@@ -1044,32 +1053,34 @@ mod failures {
         let (kubelet, low) = (Some("TerminationByKubelet"), "The node was low on resource: memory. ");
         // reason, message and trainer of the pod, its DisruptionTarget; who made it end.
         let table = [
-            (None, "", exit(1), None, "trainer"),
-            (None, "", exit(137), None, "trainer"),
-            (None, "", oom(), None, "trainer"),
-            (None, "", oom(), Some("EvictionByEvictionAPI"), "trainer"),
-            (Some("DeadlineExceeded"), "Pod was active too long", killed.clone(), None, "trainer"),
-            (Some("DeadlineExceeded"), "Pod was active too long", never(), None, "trainer"),
+            (None, "", exit(1), None, "TrainerFailed"),
+            (None, "", exit(137), None, "TrainerFailed"),
+            (None, "", exit(127), None, "StartFailed"),
+            (None, "", json!({"terminated": {"exitCode": 128, "reason": "StartError"}}), None, "StartFailed"),
+            (None, "", oom(), None, "OutOfMemory"),
+            (None, "", oom(), Some("EvictionByEvictionAPI"), "OutOfMemory"),
+            (Some("DeadlineExceeded"), "Pod was active too long", killed.clone(), None, "DeadlineExceeded"),
+            (Some("DeadlineExceeded"), "Pod was active too long", never(), None, "DeadlineExceeded"),
             (
                 Some("Evicted"),
                 "Pod ephemeral local storage usage exceeds the total limit of containers 1Gi. ",
                 lost(),
                 None,
-                "trainer",
+                "TrainerFailed",
             ),
             (
                 Some("Evicted"),
                 "Container trainer exceeded its local ephemeral storage limit \"1Gi\". ",
                 lost(),
                 kubelet,
-                "trainer",
+                "TrainerFailed",
             ),
             (
                 Some("Evicted"),
                 "Usage of EmptyDir volume \"tmp\" exceeds the limit \"1Gi\". ",
                 killed,
                 kubelet,
-                "trainer",
+                "TrainerFailed",
             ),
             (Some("Evicted"), low, lost(), kubelet, "its pod was disrupted (TerminationByKubelet)"),
             (Some("Evicted"), low, exit(1), None, "the node ended its pod (Evicted)"),
@@ -1127,7 +1138,7 @@ mod failures {
         for (reason, words, trainer, target, whose) in table {
             let decision = failed(exit(1)).pod(ended_pod(reason, words, trainer, target)).decide();
             match whose {
-                "trainer" => assert_finished(&decision, Phase::Failed, "TrainerFailed"),
+                reason if !reason.contains(' ') => assert_finished(&decision, Phase::Failed, reason),
                 why => assert_run_2_follows(&decision, why),
             }
         }
@@ -1155,7 +1166,11 @@ mod failures {
     fn a_trainer_that_cannot_be_started_says_why() {
         let end =
             json!({"terminated": {"exitCode": 128, "reason": "StartError", "message": "exec: \"trian\": not found\n"}});
-        assert_fails(failed(end), "container trainer could not be started (exit code 128): exec: \"trian\": not found");
+        assert_fails_as(
+            "StartFailed",
+            failed(end),
+            "container trainer could not be started (exit code 128): exec: \"trian\": not found",
+        );
     }
 
     #[test]
