@@ -520,6 +520,29 @@ fn references_that_mean_no_parameter_are_told_before_anything_starts() {
 }
 
 #[test]
+fn what_a_local_run_leaves_out_is_told_once_at_its_start() {
+    let spec = Spec { fields: "maxTrials: 2\nsampler: {random: {}}\ngpu: {count: 1}", ..Spec::default() };
+    let sandbox = Sandbox::new(&spec);
+    let extra = "initContainers: [{name: fetch, image: i}]\n          volumes: [{name: v, emptyDir: {}}]\n          containers:";
+    let trainer = "workingDir: /app\n              envFrom: [{configMapRef: {name: c}}]\n              command:";
+    sandbox.write(&spec.text().replace("containers:", extra).replace("command:", trainer));
+    let run = sandbox.run(&[]).ended(0);
+    let notes: Vec<&str> = run.err.lines().filter(|line| line.starts_with("note:")).collect();
+    let pod = "spec.jobTemplate.spec.template.spec";
+    assert_eq!(
+        notes,
+        [format!(
+            "note: a local run leaves out of the Study: spec.gpu (every trial sees all GPUs: --gpus 0,1,… hands them out); \
+             {pod}.initContainers (they are not run); {pod}.volumes (nothing is mounted); \
+             {pod}.containers[0].workingDir (trials start here, not in /app); \
+             {pod}.containers[0].envFrom[0] (the ConfigMap c sets nothing here: export what is needed of it)"
+        )]
+    );
+    let plain = Sandbox::new(&Spec { fields: "maxTrials: 1\nsampler: {random: {}}", ..Spec::default() });
+    assert!(!plain.run(&[]).ended(0).err.contains("note:"));
+}
+
+#[test]
 fn a_second_run_in_the_same_folder_is_refused() {
     let sandbox = Sandbox::new(&Spec {
         script: r#"touch started; while [ ! -e go ]; do sleep 0.05; done; echo "{\"score\": $x}" >> "$SWEEP_METRICS""#,
@@ -590,7 +613,7 @@ fn the_environment_is_that_of_a_job() {
               command:";
     sandbox.write(&study.replacen("command:", env, 1));
     let output = sandbox.command(&[]).env("TOKEN", "secret").output().unwrap();
-    let run = Run::of(output).ended(0).says("the template's NODE: unset here");
+    let run = Run::of(output).ended(0).says("env[3].valueFrom (NODE is unset here");
     assert!(!run.err.contains("TOKEN"), "{}", run.err);
     let trial = &sandbox.trials()[0];
     let tail = trial["status"]["logTail"].as_str().unwrap();

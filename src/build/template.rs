@@ -117,7 +117,28 @@ impl Template {
 
     /// The trainer's container.
     pub fn trainer(&self) -> &Value {
-        &self.json["spec"]["template"]["spec"]["containers"][self.trainer]
+        &self.pod()["containers"][self.trainer]
+    }
+
+    /// The path of the trainer's container in the Study.
+    pub fn trainer_path(&self) -> String {
+        format!("{POD}.containers[{}]", self.trainer)
+    }
+
+    /// The containers beside the trainer, with their positions.
+    pub fn other_containers(&self) -> impl Iterator<Item = (usize, &Value)> {
+        let containers = self.pod()["containers"].as_array().into_iter().flatten();
+        containers.enumerate().filter(|(i, _)| *i != self.trainer)
+    }
+
+    /// The Job's spec.
+    pub fn job(&self) -> &Value {
+        &self.json["spec"]
+    }
+
+    /// The pod's spec.
+    pub fn pod(&self) -> &Value {
+        &self.json["spec"]["template"]["spec"]
     }
 
     /// The name of the trainer's container.
@@ -147,14 +168,14 @@ impl Template {
     /// How long a trainer may take to end once it was told to. 5 s where the template says nothing: one that
     /// is PID 1 and handles no SIGTERM would hold its GPUs for Kubernetes' 30 s.
     pub fn grace_seconds(&self) -> u64 {
-        self.json["spec"]["template"]["spec"]["terminationGracePeriodSeconds"].as_u64().unwrap_or(5)
+        self.pod()["terminationGracePeriodSeconds"].as_u64().unwrap_or(5)
     }
 
     /// How long a run may take, in seconds: the smaller of what the Job and its pod may.
     pub fn deadline(&self) -> Option<Deadline> {
         let seconds = |spec: &Value| spec["activeDeadlineSeconds"].as_u64();
-        let job = seconds(&self.json["spec"]).map(Deadline::Job);
-        let pod = seconds(&self.json["spec"]["template"]["spec"]).map(Deadline::Pod);
+        let job = seconds(self.job()).map(Deadline::Job);
+        let pod = seconds(self.pod()).map(Deadline::Pod);
         job.into_iter().chain(pod).min_by_key(|deadline| deadline.seconds())
     }
 

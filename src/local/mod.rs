@@ -6,6 +6,7 @@
 mod descendants;
 mod expand;
 mod gpus;
+mod left_out;
 mod outcome;
 mod process;
 mod screen;
@@ -91,7 +92,7 @@ fn input(args: &RunArgs) -> Result<Input, Vec<Problem>> {
     valid.warnings.extend(command.take_warnings());
     let mut problems = command.into_vec();
     let user = |name: &str| std::env::var(name).ok();
-    let launch = Launch::new(&study, &valid.template, &args.command, user).map_err(|more| problems.extend(more));
+    let launch = Launch::new(&valid.template, &args.command, user).map_err(|more| problems.extend(more));
     let gpus = args.gpus.as_deref().map(Gpus::new).transpose();
     let gpus = gpus.map_err(|message| problems.push(Problem { path: "--gpus".to_owned(), message }));
     if let (Some(gpu), Ok(Some(gpus))) = (&study.spec.gpu, &gpus)
@@ -135,7 +136,7 @@ fn carry_out(
     for warning in &valid.warnings {
         screen.line(&format!("warning: {warning}"));
     }
-    for note in notes(&valid, &launch, gpus.as_ref(), !args.command.is_empty()) {
+    for note in notes(&valid, &launch, gpus.as_ref()) {
         screen.line(&note);
     }
     // Should a supervisor be killed, its trainer comes to this process.
@@ -150,25 +151,12 @@ fn carry_out(
 }
 
 /// What differs from a run in a cluster, so that nobody is surprised.
-fn notes(valid: &ValidStudy, launch: &Launch, gpus: Option<&Gpus>, overridden: bool) -> Vec<String> {
-    let mut notes = Vec::new();
-    if !launch.unresolved.is_empty() {
-        notes.push(format!(
-            "warning: only a cluster can resolve the template's {}: unset here, unless you export what is needed",
-            launch.unresolved.join(", ")
-        ));
-    }
-    match (&valid.template.gpu, gpus) {
-        (Some(_), None) => {
-            notes.push("note: spec.gpu is ignored, every trial sees all GPUs: --gpus 0,1,… hands them out".to_owned())
-        }
-        (None, Some(_)) => {
-            notes.push("note: --gpus is ignored: spec.gpu does not say how many GPUs a trial needs".to_owned());
-        }
-        _ => {}
-    }
-    if !overridden && valid.template.trainer()["workingDir"].is_string() {
-        notes.push("note: the template's workingDir is ignored: trials start in the current folder".to_owned());
+fn notes(valid: &ValidStudy, launch: &Launch, gpus: Option<&Gpus>) -> Vec<String> {
+    let here = std::env::current_dir().unwrap_or_default();
+    let left_out = left_out::left_out(&valid.template, &launch.unresolved, gpus.is_some(), &here);
+    let mut notes: Vec<String> = left_out::note(&left_out).into_iter().collect();
+    if gpus.is_some() && valid.template.gpu.is_none() {
+        notes.push("note: --gpus is ignored: spec.gpu does not say how many GPUs a trial needs".to_owned());
     }
     notes
 }

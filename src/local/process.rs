@@ -14,9 +14,9 @@ use tokio::process::{ChildStdin, Command};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::expand::expand;
+use super::left_out::LeftOut;
 use super::outcome::Exit;
 use super::state::Folder;
-use crate::api::Study;
 use crate::build::{Source, Template};
 use crate::core::{self, Series};
 use crate::metrics::{Dropped, FileFollower, FollowedLine, Parser};
@@ -31,7 +31,7 @@ pub struct Launch {
     command: Vec<String>,
     environment: Vec<(String, String)>,
     /// Variables that only a cluster could resolve and the user's environment does not hold.
-    pub unresolved: Vec<String>,
+    pub unresolved: Vec<LeftOut>,
 }
 
 impl Launch {
@@ -40,16 +40,13 @@ impl Launch {
     /// # Errors
     /// There is nothing to start.
     pub fn new(
-        study: &Study,
         template: &Template,
         instead: &[String],
         user: impl Fn(&str) -> Option<String>,
     ) -> Result<Launch, Vec<Problem>> {
         let mut problems = Problems::default();
         let trainer = template.trainer();
-        let containers = &study.spec.job_template["spec"]["template"]["spec"]["containers"];
-        let position = containers.as_array().and_then(|all| all.iter().position(|container| container == trainer));
-        let path = format!("spec.jobTemplate.spec.template.spec.containers[{}]", position.unwrap_or(0));
+        let path = template.trainer_path();
         let command = if instead.is_empty() {
             let mut command = strings(&trainer["command"], &format!("{path}.command"), &mut problems);
             if command.is_empty() {
@@ -76,16 +73,17 @@ impl Launch {
                 // As a value that is looked up, it is not expanded.
                 environment.push((name.to_owned(), value.replace('$', "$$")));
             } else {
-                unresolved.push(name.to_owned());
+                let instead = format!("{name} is unset here, unless you export it");
+                unresolved.push(LeftOut { path: format!("{path}.env[{i}].valueFrom"), instead });
             }
         }
-        let sources = trainer["envFrom"].as_array().into_iter().flatten();
-        let kinds = [("configMapRef", "ConfigMap"), ("secretRef", "Secret")];
-        unresolved.extend(sources.flat_map(|source| {
-            kinds
-                .into_iter()
-                .filter_map(|(key, kind)| Some(format!("all of the {kind} {}", source[key]["name"].as_str()?)))
-        }));
+        for (i, source) in trainer["envFrom"].as_array().into_iter().flatten().enumerate() {
+            let kinds = [("configMapRef", "ConfigMap"), ("secretRef", "Secret")];
+            let named = kinds.into_iter().find_map(|(key, kind)| Some((kind, source[key]["name"].as_str()?)));
+            let what = named.map_or("it".to_owned(), |(kind, name)| format!("the {kind} {name}"));
+            let instead = format!("{what} sets nothing here: export what is needed of it");
+            unresolved.push(LeftOut { path: format!("{path}.envFrom[{i}]"), instead });
+        }
         let problems = problems.into_vec();
         if problems.is_empty() { Ok(Launch { command, environment, unresolved }) } else { Err(problems) }
     }
