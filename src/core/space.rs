@@ -64,6 +64,9 @@ pub enum Scale {
     },
 }
 
+/// So near to an end of its range a proposal is the end.
+const AT_BOUND: f64 = 1e-12;
+
 impl Scale {
     /// The share of the prior below `x`, within `low` to `high`: from 0 to 1.
     fn unit(&self, x: f64, low: f64, high: f64) -> f64 {
@@ -81,8 +84,15 @@ impl Scale {
         }
     }
 
-    /// The point below which a share `u` of the prior lies.
+    /// The point below which a share `u` of the prior lies. The ends are the very bounds, which a logarithm and back would
+    /// miss by the last bits.
     fn at(&self, u: f64, low: f64, high: f64) -> f64 {
+        if u <= AT_BOUND {
+            return low;
+        }
+        if u >= 1.0 - AT_BOUND {
+            return high;
+        }
         let x = match *self {
             // low + u (high - low) would overflow for ranges near the largest doubles.
             Scale::Linear => low * (1.0 - u) + high * u,

@@ -3,9 +3,8 @@
 use std::fmt;
 
 use super::gp::MOST_TRIALS;
-use super::learned::teaches;
 use super::{Cmaes, Gp, Sampler, Tpe};
-use crate::core::study::{Study, Trial};
+use crate::core::study::Study;
 
 /// More parameters than this are too many for a Gaussian process.
 const MOST_PARAMETERS: usize = 40;
@@ -23,9 +22,8 @@ impl fmt::Display for Standing {
     }
 }
 
-/// The sampler for a study with these trials.
-pub fn standing<'a>(study: &Study, trials: impl Iterator<Item = &'a Trial>) -> Standing {
-    let finished = trials.filter(|trial| teaches(trial)).count();
+/// The sampler for a study with so many finished trials that models learn from.
+pub fn standing(study: &Study, finished: usize) -> Standing {
     let startup = Gp::usual_startup(study.parallelism, study.limits.max_trials);
     let parameters = study.space.parameters();
     if finished < startup as usize {

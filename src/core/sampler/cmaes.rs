@@ -10,7 +10,8 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use super::learned::{self, Finished, Learned, Outcome, Tried};
+use super::learned::{self, Finished, Learned, Outcome};
+use super::tried::{SPACING, Tried};
 use super::{Tpe, sobol, tpe};
 use crate::core::linalg::{add_scaled, dot, eigen, identity};
 use crate::core::normal::quantile;
@@ -50,7 +51,7 @@ pub struct Cache {
     tpe: tpe::Cache,
 }
 
-/// So many draws, at most, are made to find a configuration that may succeed and, in a finite space, is new.
+/// So many draws, at most, are made to find a configuration that may succeed and was not tried.
 const PATIENCE: usize = 20;
 /// So many trials of no generation are a distribution, fewer are a point.
 const WARM: usize = 20;
@@ -61,7 +62,7 @@ pub fn propose(
     study: &Study,
     learned: &Learned,
     index: u32,
-    tried: Option<&Tried>,
+    tried: &Tried,
     cache: &mut Cache,
 ) -> (Assignments, u32) {
     let space = &study.space;
@@ -81,14 +82,21 @@ pub fn propose(
         None => vec![f64::NAN; space.parameters().len()],
     };
     let may_succeed = learned.feasibility(space, 1.0);
+    // The best draw so far: what is merely not the same, once it has converged, or cut at a corner, is better than nothing.
+    let mut least_bad = None;
     for _ in 0..PATIENCE {
         let drawn = state.draw(space, &axes, &mut stream);
         axes.iter().zip(drawn).for_each(|(&axis, x)| coordinates[axis] = x);
         let point = learned::snapped(space, &coordinates);
-        if tried.is_none_or(|tried| !tried.has(&point)) && may_succeed(&point) {
-            break;
+        let rank = (!tried.has_near(&point), may_succeed(&point), !tried.has(&point));
+        if rank == (true, true, true) {
+            return (learned::assignments(space, &coordinates), state.generation);
+        }
+        if least_bad.as_ref().is_none_or(|(best, _)| rank > *best) {
+            least_bad = Some((rank, coordinates.clone()));
         }
     }
+    let coordinates = least_bad.map_or(coordinates, |(_, coordinates)| coordinates);
     (learned::assignments(space, &coordinates), state.generation)
 }
 
@@ -349,7 +357,7 @@ impl State {
             // Between the values of a finite domain there is nothing to find.
             let width = match study.space.parameters()[*axis].domain.size() {
                 Some(size) => 0.2 / size as f64,
-                None => 1e-7,
+                None => 0.1 * SPACING,
             };
             self.sigma * libm::sqrt(self.covariance[i][i].max(0.0)) < width
         };

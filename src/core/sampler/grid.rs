@@ -1,18 +1,40 @@
 //! Every configuration of a finite space once, in a seeded order that is never laid out in memory.
 
 use super::Assignments;
-use super::learned::Tried;
-use crate::core::rng::fnv1a;
+use super::tried::Tried;
+use crate::core::rng::{fnv1a, stream};
 use crate::core::study::Study;
 
 /// The first configuration, in the seeded order, that was not tried. The space has `size` of them, and is not exhausted.
 pub fn first_untried(study: &Study, size: u128, tried: &Tried) -> Assignments {
+    if size > MOST_PERMUTED {
+        return first_drawn(study, tried);
+    }
     let order = Permutation::new(study.seed, size);
     let mut position = 0;
     loop {
         let configuration = study.space.nth(order.at(position));
         // Among size + 1 positions one is untried, or the space were exhausted; the end is for safety.
         if !tried.contains(&study.space, &configuration) || position + 1 >= order.size {
+            return configuration;
+        }
+        position += 1;
+    }
+}
+
+/// A larger space is drawn from: nobody gets so far that draws would meet.
+const MOST_PERMUTED: u128 = 1 << 126;
+
+/// The first of a sequence of independent draws that was not tried.
+fn first_drawn(study: &Study, tried: &Tried) -> Assignments {
+    let mut position = tried.len() as u64;
+    loop {
+        let mut stream = stream(study.seed, "grid", position);
+        let configuration = study.space.assemble(|_, domain| {
+            let size = domain.size().unwrap_or(1);
+            domain.nth(((stream.unit() * size as f64) as u128).min(size - 1))
+        });
+        if !tried.contains(&study.space, &configuration) {
             return configuration;
         }
         position += 1;
@@ -34,10 +56,6 @@ impl Permutation {
     }
 
     fn at(&self, position: u128) -> u128 {
-        // A size beyond 2^126 keeps its first positions in order: nobody gets that far.
-        if self.size > 1 << 126 {
-            return position;
-        }
         let mut x = position;
         loop {
             x = self.round_trip(x);

@@ -1,13 +1,14 @@
 //! What models learn from: configurations as points of the unit cube, and what came of them.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::tried::{Tried, key};
 use crate::core::space::{Assignments, Domain, Parameter, Space, Value};
-use crate::core::study::{Direction, Phase, Study, Trial};
+use crate::core::study::{Direction, Failure, Phase, Study, Trial};
 
 /// A configuration: for each parameter, in order, its place in [0, 1] (the middle of its bin, in a finite domain), the
 /// position of a category, or NaN where it is inactive.
@@ -36,7 +37,7 @@ pub fn snapped(space: &Space, coordinates: &[f64]) -> Vec<f64> {
     let snap = |((parameter, value), x): ((&Parameter, Option<Value>), &f64)| match value {
         None => f64::NAN,
         // As it is: there and back again it would not be the same bits.
-        Some(_) if parameter.domain.is_continuous() => *x,
+        Some(_) if parameter.domain.is_continuous() => *x + 0.0,
         Some(value) => coordinate(&parameter.domain, value),
     };
     parameters.map(snap).collect()
@@ -45,7 +46,8 @@ pub fn snapped(space: &Space, coordinates: &[f64]) -> Vec<f64> {
 fn coordinate(domain: &Domain, value: Value) -> f64 {
     match value {
         Value::Choice(position) if domain.is_categorical() => position as f64,
-        value => domain.unit(value),
+        // Adding 0.0 makes a negative zero positive: points are compared by their bits.
+        value => domain.unit(value) + 0.0,
     }
 }
 
@@ -108,7 +110,7 @@ pub struct Finished {
     /// The generation of CMA-ES that it belongs to.
     pub generation: Option<u32>,
     /// Its place in the order of completion.
-    order: (bool, Option<Timestamp>, u32),
+    order: Order,
 }
 
 impl PartialEq for Finished {
@@ -157,6 +159,9 @@ impl Learned {
     }
 }
 
+/// Where others succeed, a configuration whose failures teach nothing is tried again so many times, less one.
+const MOST_AGAIN: u32 = 2;
+
 /// A trial that has not finished.
 pub struct Pending {
     /// Its index.
@@ -175,6 +180,13 @@ pub struct Cache {
     seen: Vec<(u32, Seen)>,
     /// Whether one of them was pruned.
     has_pruned: bool,
+    /// The place, in the order of completion, of the last that has finished.
+    last: Option<Order>,
+    /// The job template that failures were judged by.
+    template: u64,
+    proven: Proven,
+    /// Trials whose failure teaches nothing.
+    wasted: BTreeSet<u32>,
     learned: Learned,
     tried: Tried,
 }
@@ -185,21 +197,78 @@ struct Seen {
     phase: Phase,
     completed: Option<Timestamp>,
     value: Option<f64>,
+    failure: Option<Failure>,
+    template: Option<u64>,
 }
 
 impl Seen {
     fn of(trial: &Trial) -> Seen {
-        Seen { phase: trial.phase, completed: trial.completed, value: trial.value }
+        let Trial { phase, completed, value, failure, template, .. } = *trial;
+        Seen { phase, completed, value, failure, template }
     }
 }
 
-/// Whether models learn from the trial: it has finished, and was not stopped from outside.
-pub fn teaches(trial: &Trial) -> bool {
+/// Whether the trial has finished otherwise than by being stopped from outside.
+fn has_outcome(trial: &Trial) -> bool {
     matches!(trial.phase, Phase::Succeeded | Phase::Pruned | Phase::Failed)
 }
 
+/// The surroundings that are known to work: for each job template, when a trial first came to a result under it.
+#[derive(Default)]
+struct Proven(BTreeMap<Option<u64>, Order>);
+
+impl Proven {
+    /// Takes in a trial that has finished; in the order of their completion.
+    fn take(&mut self, trial: &Trial) {
+        if matches!(trial.phase, Phase::Succeeded | Phase::Pruned) {
+            self.0.entry(trial.template).or_insert_with(|| order(trial));
+        }
+    }
+
+    /// Whether a trial had succeeded under the same job template, the study's present one, when this one ended.
+    fn before(&self, study: &Study, trial: &Trial) -> bool {
+        is_current(study, trial) && self.0.get(&trial.template).is_some_and(|first| *first < order(trial))
+    }
+
+    /// Whether models learn from what has come of a trial. A failure teaches only where it speaks of its configuration.
+    fn teaches(&self, study: &Study, trial: &Trial) -> bool {
+        match (trial.phase, trial.failure) {
+            (Phase::Succeeded | Phase::Pruned, _) => true,
+            (Phase::Failed, Some(Failure::Diverged | Failure::OutOfMemory)) => is_current(study, trial),
+            (Phase::Failed, Some(Failure::Error) | None) => self.before(study, trial),
+            _ => false,
+        }
+    }
+
+    /// Whether what failed may be tried again now: the job template was edited since, or is known to work.
+    fn allows_again(&self, study: &Study, trial: &Trial) -> bool {
+        !is_current(study, trial) || self.0.contains_key(&trial.template)
+    }
+}
+
+fn is_current(study: &Study, trial: &Trial) -> bool {
+    trial.template.is_none_or(|template| template == study.template)
+}
+
+/// How many of these trials have finished and teach.
+pub fn count_of_teaching<'a>(study: &Study, trials: impl Iterator<Item = &'a Trial>) -> usize {
+    let mut ended: Vec<&Trial> = trials.filter(|trial| has_outcome(trial)).collect();
+    if ended.iter().all(|trial| trial.phase != Phase::Failed) {
+        return ended.len();
+    }
+    ended.sort_by_key(|trial| order(trial));
+    let mut proven = Proven::default();
+    let teaches = |trial: &&&Trial| {
+        proven.take(trial);
+        proven.teaches(study, trial)
+    };
+    ended.iter().filter(teaches).count()
+}
+
 /// Trials by this have the order of their completion.
-fn order(trial: &Trial) -> (bool, Option<Timestamp>, u32) {
+type Order = (bool, Option<Timestamp>, u32);
+
+fn order(trial: &Trial) -> Order {
     (trial.completed.is_none(), trial.completed, trial.index)
 }
 
@@ -209,12 +278,12 @@ impl Cache {
         self.points.entry(trial.index).or_insert_with(|| point(space, &trial.assignments)).clone()
     }
 
-    /// What models learn from these trials, in any order; in a finite space also which configurations they are.
+    /// What models learn from these trials, in any order, and which configurations they are.
     pub fn look<'a, I: Iterator<Item = &'a Trial>>(
         &mut self,
         study: &Study,
         trials: impl Fn() -> I,
-    ) -> (&Learned, Option<&Tried>) {
+    ) -> (&Learned, &Tried) {
         let mut count = 0;
         let mut at = 0;
         let mut before = |trial: &Trial| {
@@ -233,18 +302,54 @@ impl Cache {
             .collect();
         let new = changed.iter().filter(|(_, before)| before.is_none()).count();
         let is_complete = count == self.seen.len() + new;
-        if !is_complete || !self.go_on(study, &changed) {
+        if !is_complete || self.template != study.template || !self.go_on(study, &changed) {
             self.begin_anew(study, trials().collect());
         }
-        (&self.learned, study.space.is_finite().then_some(&self.tried))
+        (&self.learned, &self.tried)
+    }
+
+    /// The configuration that is to be tried again first, as its trial has it: one of which nothing is known but failures
+    /// that teach nothing. Those of the study's initial assignments come first, then by index.
+    pub fn owed<'a, I: Iterator<Item = &'a Trial>>(
+        &mut self,
+        study: &Study,
+        trials: impl Fn() -> I,
+    ) -> Option<&'a Trial> {
+        self.look(study, &trials);
+        if self.wasted.is_empty() {
+            return None;
+        }
+        let mut initial: Vec<Point> = study.initial.iter().filter_map(|initial| point(&study.space, initial)).collect();
+        initial.reverse();
+        let rank = |point: &Point| initial.iter().position(|other| same(other, point)).map_or(0, |at| at + 1);
+        // What a place has seen beside failures that teach nothing, and how many of these it had where others succeed.
+        let mut places = HashMap::<Vec<u64>, (&Trial, usize, bool, u32)>::new();
+        for trial in trials().filter(|trial| self.wasted.contains(&trial.index)) {
+            let Some(Some(point)) = self.points.get(&trial.index) else { continue };
+            let fair = u32::from(self.proven.before(study, trial));
+            let again = self.proven.allows_again(study, trial);
+            let place = places.entry(key(point)).or_insert((trial, rank(point), true, 0));
+            (place.2, place.3) = (place.2 && again, place.3 + fair);
+            if trial.index < place.0.index {
+                place.0 = trial;
+            }
+        }
+        for trial in trials().filter(|trial| !self.wasted.contains(&trial.index)) {
+            if let Some(Some(point)) = self.points.get(&trial.index) {
+                places.remove(&key(point));
+            }
+        }
+        let owed = places.into_values().filter(|(_, _, again, fair)| *again && *fair < MOST_AGAIN);
+        owed.min_by_key(|(trial, rank, ..)| (std::cmp::Reverse(*rank), trial.index)).map(|(trial, ..)| trial)
     }
 
     /// Takes these changes in, if all that they do is to add trials and to end pending ones later than all before. If not,
     /// nothing is taken in, and the answer is false.
     fn go_on(&mut self, study: &Study, changed: &[(&Trial, Option<Seen>)]) -> bool {
-        let mut ended: Vec<&Trial> = changed.iter().map(|(trial, _)| *trial).filter(|trial| teaches(trial)).collect();
+        let mut ended: Vec<&Trial> =
+            changed.iter().map(|(trial, _)| *trial).filter(|trial| has_outcome(trial)).collect();
         ended.sort_unstable_by_key(|trial| order(trial));
-        let is_next = |trial: &&Trial| self.learned.finished.last().is_none_or(|last| last.order < order(trial));
+        let is_next = |trial: &&Trial| self.last.is_none_or(|last| last < order(trial));
         let was_pending = changed.iter().all(|(_, before)| before.is_none_or(|before| !before.phase.is_finished()));
         // The standing of pruned trials changes with their peers.
         let has_pruned = self.has_pruned || ended.iter().any(|trial| trial.phase == Phase::Pruned);
@@ -269,12 +374,13 @@ impl Cache {
     fn begin_anew(&mut self, study: &Study, mut trials: Vec<&Trial>) {
         let before = std::mem::take(&mut self.learned);
         self.seen.clear();
-        (self.has_pruned, self.tried) = (false, Tried::default());
+        (self.has_pruned, self.template, self.last) = (false, study.template, None);
+        (self.proven, self.wasted, self.tried) = (Proven::default(), BTreeSet::new(), Tried::new(&study.space));
         let mut ended = Vec::new();
         trials.sort_unstable_by_key(|trial| trial.index);
         for trial in trials {
             self.remember(study, trial);
-            if teaches(trial) {
+            if has_outcome(trial) {
                 ended.push(trial);
             } else if !trial.phase.is_finished()
                 && let Some(point) = self.point(&study.space, trial)
@@ -295,16 +401,22 @@ impl Cache {
             None => self.seen.insert(at, (trial.index, Seen::of(trial))),
         }
         self.has_pruned |= trial.phase == Phase::Pruned;
-        if study.space.is_finite()
-            && let Some(point) = self.point(&study.space, trial)
-        {
-            self.tried.insert(&point);
+        if let Some(point) = self.point(&study.space, trial) {
+            self.tried.insert(point);
         }
     }
 
     /// These have finished, in this order.
     fn finish(&mut self, study: &Study, mut ended: Vec<&Trial>) {
-        ended.retain(|trial| self.point(&study.space, trial).is_some());
+        self.last = ended.last().map(|trial| order(trial)).or(self.last);
+        ended.retain(|trial| {
+            self.proven.take(trial);
+            let teaches = self.proven.teaches(study, trial);
+            if !teaches {
+                self.wasted.insert(trial.index);
+            }
+            teaches && self.point(&study.space, trial).is_some()
+        });
         let outcomes = outcomes(study, &ended);
         for (trial, outcome) in ended.into_iter().zip(outcomes) {
             // Of those that have none, nothing is left.
@@ -313,36 +425,6 @@ impl Cache {
             self.learned.finished.push(Finished { index, point, outcome, generation, order });
         }
     }
-}
-
-/// The distinct configurations of a history, in a finite space.
-#[derive(Default)]
-pub struct Tried(HashSet<Vec<u64>>);
-
-impl Tried {
-    fn insert(&mut self, point: &[f64]) {
-        self.0.insert(key(point));
-    }
-
-    /// How many.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Whether the configuration at `point` is among them.
-    pub fn has(&self, point: &[f64]) -> bool {
-        self.0.contains(&key(point))
-    }
-
-    /// Whether these assignments are.
-    pub fn contains(&self, space: &Space, assignments: &Assignments) -> bool {
-        point(space, assignments).is_some_and(|point| self.has(&point))
-    }
-}
-
-/// A point as something that can be compared: in a finite space the same configuration has the same bits.
-pub fn key(point: &[f64]) -> Vec<u64> {
-    point.iter().map(|x| x.to_bits()).collect()
 }
 
 /// What came of each of these finished trials. With pruned ones among them all are compared at one step, as BOHB does

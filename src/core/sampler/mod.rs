@@ -9,6 +9,7 @@ mod learned;
 mod random;
 mod sobol;
 mod tpe;
+mod tried;
 
 pub use cmaes::Cmaes;
 pub use gp::Gp;
@@ -69,7 +70,8 @@ pub struct Cache {
 }
 
 /// The proposal for trial `index` of a study, after `history` and what was `proposed` since: the initial assignments that
-/// no trial has, in their order, then what the sampler says.
+/// no trial has, in their order, then configurations of which only failures are known that teach nothing, then what the
+/// sampler says.
 pub fn next(study: &Study, history: &[Trial], proposed: &[Trial], index: u32, cache: &mut Cache) -> Next {
     for initial in &study.initial {
         let is_it = |a: Option<&[f64]>, b: Option<&[f64]>| match (a, b) {
@@ -82,6 +84,10 @@ pub fn next(study: &Study, history: &[Trial], proposed: &[Trial], index: u32, ca
             let (assignments, sampler) = (initial.clone(), "initial");
             return Next::Propose(Suggestion { assignments, sampler, version: 1, generation: None });
         }
+    }
+    if let Some(trial) = cache.learned.owed(study, || history.iter().chain(proposed)) {
+        let (assignments, sampler) = (trial.assignments.clone(), "retry");
+        return Next::Propose(Suggestion { assignments, sampler, version: 1, generation: None });
     }
     study.sampler.next(study, history, proposed, index, cache)
 }
@@ -103,8 +109,8 @@ impl Sampler {
     /// The version of its algorithm: to be raised whenever its proposals change.
     pub fn version(&self) -> u32 {
         match self {
-            Sampler::Tpe(_) | Sampler::Gp(_) | Sampler::Cmaes(_) => 2,
-            _ => 1,
+            Sampler::Tpe(_) | Sampler::Gp(_) | Sampler::Cmaes(_) => 3,
+            _ => 2,
         }
     }
 
@@ -129,26 +135,34 @@ impl Sampler {
         }
     }
 
-    /// The proposal for trial `index`, after `history` and what was `proposed` since. In a finite space no configuration
-    /// is repeated while untried ones remain.
+    /// The proposal for trial `index`, after `history` and what was `proposed` since. No configuration is repeated while
+    /// untried ones remain, nor one proposed that no trainer could tell from one that was tried, but by cmaes once it has
+    /// converged to such a point.
     fn next(&self, study: &Study, history: &[Trial], proposed: &[Trial], index: u32, cache: &mut Cache) -> Next {
         let trials = || history.iter().chain(proposed);
         let size = study.space.size();
         if let Some(size) = size
-            && let (_, Some(tried)) = cache.learned.look(study, trials)
-            && tried.len() as u128 >= size
+            && cache.learned.look(study, trials).1.len() as u128 >= size
         {
             return Next::Exhausted;
         }
         let suggested = self.suggest(study, trials, index, cache);
-        if let Some(size) = size
-            && let (_, Some(tried)) = cache.learned.look(study, trials)
-            && (*self == Sampler::Grid || tried.contains(&study.space, &suggested.assignments))
-        {
-            let assignments = grid::first_untried(study, size, tried);
-            return Next::Propose(Suggestion { assignments, ..suggested });
+        let (_, tried) = cache.learned.look(study, trials);
+        let Some(point) = learned::point(&study.space, &suggested.assignments) else {
+            return Next::Propose(suggested);
+        };
+        let is_spent = if suggested.generation.is_some() { tried.has(&point) } else { tried.has_near(&point) };
+        if !is_spent && *self != Sampler::Grid {
+            return Next::Propose(suggested);
         }
-        Next::Propose(suggested)
+        let drawn = if *self == Sampler::Grid { None } else { random::untried(study, tried, index) };
+        let assignments = match (drawn, size) {
+            (Some(drawn), _) => drawn,
+            (None, Some(size)) => grid::first_untried(study, size, tried),
+            // Nothing new was found in a continuum: it is as good as exhausted.
+            (None, None) => suggested.assignments,
+        };
+        Next::Propose(Suggestion { assignments, ..suggested })
     }
 
     fn suggest<'a, I: Iterator<Item = &'a Trial>>(
@@ -165,8 +179,8 @@ impl Sampler {
             // What was tried is not looked at here.
             Sampler::Grid => plain(study.space.nth(0)),
             Sampler::Auto => {
-                let standing = auto::standing(study, trials());
-                standing.sampler.suggest(study, trials, index, cache)
+                let (learned, _) = cache.learned.look(study, &trials);
+                auto::standing(study, learned.finished.len()).sampler.suggest(study, trials, index, cache)
             }
             Sampler::Tpe(tpe) => {
                 let (learned, tried) = cache.learned.look(study, trials);
@@ -197,7 +211,7 @@ impl Sampler {
     /// Which sampler is at work after this history, and why: of interest where it chooses itself.
     pub fn standing(&self, study: &Study, history: &[Trial]) -> String {
         match self {
-            Sampler::Auto => auto::standing(study, history.iter()).to_string(),
+            Sampler::Auto => auto::standing(study, learned::count_of_teaching(study, history.iter())).to_string(),
             other => other.name().to_owned(),
         }
     }

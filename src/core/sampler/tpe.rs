@@ -4,9 +4,10 @@
 //! prior.
 //!
 //! Beyond Optuna's rules: kernels of good trials may be three times as narrow, and weigh the more the better the trial is
-//! (as the expected improvement does, Watanabe 2023, section 3.2); in a finite space only new configurations are drawn.
+//! (as the expected improvement does, Watanabe 2023, section 3.2); only configurations that were not tried are drawn.
 
-use super::learned::{self, Finished, Learned, Outcome, Point, Tried};
+use super::learned::{self, Finished, Learned, Outcome, Point};
+use super::tried::Tried;
 use crate::core::normal::{LOG_SQRT_2PI, Truncated, between, log_pdf};
 use crate::core::rng::{Stream, stream};
 use crate::core::space::{Assignments, Domain, Space};
@@ -49,13 +50,13 @@ pub struct Cache {
     others: Mixture,
 }
 
-/// The next configuration. `learned` has finished trials; what was `tried` in a finite space is avoided.
+/// The next configuration. `learned` has finished trials; what was `tried` is avoided.
 pub fn propose(
     settings: &Tpe,
     study: &Study,
     learned: &Learned,
     index: u32,
-    tried: Option<&Tried>,
+    tried: &Tried,
     cache: &mut Cache,
 ) -> Assignments {
     let (good, others) = split(settings, learned);
@@ -73,10 +74,9 @@ pub fn propose(
     let wanted = settings.candidates.max(1) as usize;
     let mut draw = || of_good.draw(&study.space, &axes, &mut stream);
     let draws = std::iter::repeat_with(&mut draw).take(PATIENCE * wanted);
-    let is_new = |point: &Vec<f64>| tried.is_none_or(|tried| !tried.has(point));
     let may_succeed = learned.feasibility(&study.space, CAUTION);
     let mut candidates: Vec<Vec<f64>> =
-        draws.filter(|point| is_new(point) && may_succeed(point)).take(wanted).collect();
+        draws.filter(|point| !tried.has_near(point) && may_succeed(point)).take(wanted).collect();
     if candidates.is_empty() {
         candidates.push(draw());
     }

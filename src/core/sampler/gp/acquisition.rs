@@ -1,9 +1,14 @@
-//! Where the next trial promises most: the maximum of the logarithm of the expected improvement (Ament 2023), by ascent
-//! from many candidates along the gradient, in turn with moves of what has no gradient.
+//! Where the next trial promises most: the maximum of the logarithm of the augmented expected improvement (Huang 2006; as
+//! a logarithm, Ament 2023), by ascent from many candidates along the gradient, in turn with moves of what has no gradient.
+//!
+//! No trial is wasted: the augmentation takes off what an observation there could not tell from noise; what the surrogate
+//! takes for the same as a point it has is left out; and where no improvement worth the name is expected, the trial goes
+//! where the surrogate knows least.
 
 use std::collections::BTreeSet;
 
-use super::super::learned::{self, Point, Tried, key};
+use super::super::learned::{self, Point};
+use super::super::tried::{Tried, key};
 use super::model::Posterior;
 use crate::core::minimise::minimise;
 use crate::core::normal::{log_improvement, quantile};
@@ -18,11 +23,20 @@ const ASCENTS: usize = 6;
 /// Domains of more values than this are climbed along the gradient, and rounded.
 const MANY_VALUES: u128 = 24;
 
+/// An expected improvement below this share of the noise's deviation is none worth the name: it takes ten thousand
+/// observations to see it.
+const WORTH: f64 = 0.01;
+
 /// A configuration being improved. Coordinates of inactive parameters are kept, for when they become active.
 #[derive(Clone)]
 struct Candidate {
     coordinates: Vec<f64>,
+    /// The logarithm of the augmented expected improvement.
     merit: f64,
+    /// The logarithm of the expected improvement.
+    improvement: f64,
+    /// What the surrogate does not know.
+    deviation: f64,
 }
 
 /// What the search needs to know.
@@ -35,33 +49,56 @@ pub struct Search<'a> {
     pub incumbent: f64,
     /// The best points so far, best first.
     pub best: &'a [Point],
-    /// What has been tried, in a finite space.
-    pub tried: Option<&'a Tried>,
+    /// What has been tried.
+    pub tried: &'a Tried,
+    /// Tells whether a trial at a point may succeed.
+    pub may_succeed: &'a dyn Fn(&[f64]) -> bool,
 }
 
 impl Search<'_> {
-    /// The most promising configuration for the trial `index`; in a finite space one that was not tried, if it finds any.
+    /// The most promising configuration for the trial `index`, one that was not tried if it finds any.
     pub fn run(&self, index: u32) -> Vec<f64> {
         let mut stream = stream(self.study.seed, "gp", u64::from(index));
-        let mut candidates = self.spread(&mut stream);
+        let mut spread = self.spread(&mut stream);
         let mut close = self.near_the_best(&mut stream);
         let by_merit = |candidates: &mut Vec<Candidate>| candidates.sort_by(|a, b| b.merit.total_cmp(&a.merit));
-        by_merit(&mut candidates);
+        by_merit(&mut spread);
         by_merit(&mut close);
-        candidates.truncate(ASCENTS - 2);
-        candidates.extend(close.into_iter().take(2));
-        let mut improved: Vec<Candidate> = candidates.into_iter().map(|candidate| self.improve(candidate)).collect();
-        by_merit(&mut improved);
-        let mut points = improved.iter().map(|candidate| self.snapped(&candidate.coordinates));
-        points.find(|point| self.is_new(point)).unwrap_or_else(|| self.around(&improved[0], &mut stream))
+        let starts = spread.iter().take(ASCENTS - 2).chain(close.iter().take(2));
+        let mut found: Vec<Candidate> = starts.map(|candidate| self.improve(candidate.clone())).collect();
+        by_merit(&mut found);
+        let top = found[0].clone();
+        found.extend(close);
+        found.extend_from_slice(&spread);
+        by_merit(&mut found);
+        let is_news = |candidate: &&Candidate| {
+            let point = self.snapped(&candidate.coordinates);
+            self.is_new(&point) && !self.posterior.knows(&point)
+        };
+        let chosen = found.into_iter().find(|candidate| is_news(&candidate)).or_else(|| self.around(&top, &mut stream));
+        let is_worth = |candidate: &Candidate| candidate.improvement >= libm::log(WORTH * self.posterior.noise());
+        let chosen = match chosen {
+            Some(chosen) if is_worth(&chosen) => chosen,
+            other => self.least_known(spread).or(other).unwrap_or(top),
+        };
+        self.snapped(&chosen.coordinates)
     }
 
     fn is_new(&self, point: &[f64]) -> bool {
-        self.tried.is_none_or(|tried| !tried.has(point))
+        !self.tried.has_near(point)
+    }
+
+    /// Where the surrogate knows least, of points spread over the space: another basin, or another branch.
+    fn least_known(&self, spread: Vec<Candidate>) -> Option<Candidate> {
+        let is_open = |candidate: &Candidate| {
+            let point = self.snapped(&candidate.coordinates);
+            self.is_new(&point) && (self.may_succeed)(&point)
+        };
+        spread.into_iter().filter(is_open).reduce(|a, b| if b.deviation > a.deviation { b } else { a })
     }
 
     /// Everything found was tried: the best untried neighbour, if there is one close by.
-    fn around(&self, from: &Candidate, stream: &mut Stream) -> Vec<f64> {
+    fn around(&self, from: &Candidate, stream: &mut Stream) -> Option<Candidate> {
         let mut best: Option<Candidate> = None;
         let mut seen = BTreeSet::new();
         for _ in 0..256 {
@@ -74,13 +111,15 @@ impl Search<'_> {
                 }
             }
         }
-        self.snapped(&best.unwrap_or_else(|| from.clone()).coordinates)
+        best
     }
 
     fn candidate(&self, coordinates: Vec<f64>) -> Candidate {
         let (mean, deviation) = self.posterior.at(&self.snapped(&coordinates));
         let (log, _) = log_improvement((self.incumbent - mean) / deviation);
-        Candidate { coordinates, merit: libm::log(deviation) + log }
+        let improvement = libm::log(deviation) + log;
+        let merit = improvement + augmentation(deviation, self.posterior.noise()).0;
+        Candidate { coordinates, merit, improvement, deviation }
     }
 
     fn spread(&self, stream: &mut Stream) -> Vec<Candidate> {
@@ -166,11 +205,13 @@ impl Search<'_> {
             let (mean, deviation, of_mean, of_deviation) = self.posterior.slopes_at(&x);
             let z = (self.incumbent - mean) / deviation;
             let (log, by_z) = log_improvement(z);
+            let (augmented, by_deviation) = augmentation(deviation, self.posterior.noise());
             for (gradient, &i) in gradient.iter_mut().zip(&free) {
                 let relative = of_deviation[i] / deviation;
-                *gradient = -(relative + by_z * (-of_mean[i] / deviation - z * relative));
+                let of_improvement = relative + by_z * (-of_mean[i] / deviation - z * relative);
+                *gradient = -(of_improvement + by_deviation * of_deviation[i]);
             }
-            -(libm::log(deviation) + log)
+            -(libm::log(deviation) + log + augmented)
         };
         let bounds = vec![(0.0, 1.0); free.len()];
         let (top, _) = minimise(negative, &at, &bounds, 25);
@@ -203,6 +244,16 @@ impl Search<'_> {
     fn snapped(&self, coordinates: &[f64]) -> Vec<f64> {
         learned::snapped(&self.study.space, coordinates)
     }
+}
+
+/// The logarithm of the share of a deviation that an observation with this noise takes away, `1 - noise / sqrt(deviation² +
+/// noise²)` (Huang 2006, equation 12), and its slope by the deviation.
+fn augmentation(deviation: f64, noise: f64) -> (f64, f64) {
+    let all = libm::sqrt(deviation * deviation + noise * noise);
+    // As it stands there it would cancel.
+    let share = deviation * deviation / (all * (all + noise));
+    let slope = 2.0 / deviation - deviation / (all * all) - deviation / (all * (all + noise));
+    (libm::log(share), slope)
 }
 
 /// A coordinate at `u` from [0, 1).

@@ -6,7 +6,8 @@ mod kernel;
 mod model;
 mod warp;
 
-use super::learned::{self, Finished, Learned, Outcome, Point, Tried, same};
+use super::learned::{self, Finished, Learned, Outcome, Point, same};
+use super::tried::Tried;
 use crate::core::space::Assignments;
 use crate::core::study::Study;
 use acquisition::Search;
@@ -50,7 +51,7 @@ struct Fitted {
 }
 
 /// The next configuration. `learned` has finished trials.
-pub fn propose(study: &Study, learned: &Learned, index: u32, tried: Option<&Tried>, cache: &mut Cache) -> Assignments {
+pub fn propose(study: &Study, learned: &Learned, index: u32, tried: &Tried, cache: &mut Cache) -> Assignments {
     let finished = &learned.finished;
     let mut fitted = fitted(study, learned, cache.0.take());
     let (_, seen) = fitted.of;
@@ -83,7 +84,9 @@ pub fn propose(study: &Study, learned: &Learned, index: u32, tried: Option<&Trie
         outputs.push(mean);
     }
     let posterior = Posterior::new(&fitted.structure, &fitted.covariance, &outputs);
-    let point = Search { study, posterior: &posterior, incumbent, best: &best, tried }.run(index);
+    let may_succeed = learned.feasibility(&study.space, 1.0);
+    let search = Search { study, posterior: &posterior, incumbent, best: &best, tried, may_succeed: &may_succeed };
+    let point = search.run(index);
     fitted.covariance.truncate(modelled.len());
     cache.0 = Some(fitted);
     learned::assignments(&study.space, &point)

@@ -7,6 +7,9 @@ use crate::core::linalg::{Factor, add_scaled, dot};
 /// What is added to the diagonal, relative to the scale, until the covariance can be factored.
 const JITTER: [f64; 6] = [0.0, 1e-10, 1e-8, 1e-6, 1e-4, 1e-2];
 
+/// Two points are alike whose values differ, by the variance that the model expects, by less than this share of the noise.
+const ALIKE: f64 = 0.1;
+
 /// The factored covariance of some points: rows can be added, and earlier ones stay as they are.
 pub struct Covariance {
     /// The hyperparameters in use.
@@ -89,6 +92,18 @@ impl<'a> Posterior<'a> {
         let h = &self.covariance.hyperparameters;
         let points = self.covariance.points.iter().zip(&self.alpha);
         points.fold(0.0, |sum, (b, alpha)| sum + alpha * self.structure.covariance(h, x, b))
+    }
+
+    /// The standard deviation of the noise of an observation.
+    pub fn noise(&self) -> f64 {
+        libm::sqrt(self.covariance.hyperparameters.noise)
+    }
+
+    /// Whether `x` is to the model what one of its points is: the two are expected to differ by less than a part of the noise.
+    pub fn knows(&self, x: &[f64]) -> bool {
+        let h = &self.covariance.hyperparameters;
+        let differs = |b: &Point| 2.0 * (h.scale - self.structure.covariance(h, x, b));
+        self.covariance.points.iter().any(|b| differs(b) < ALIKE * h.noise)
     }
 
     /// Mean and standard deviation at `x`, without noise.
