@@ -10,3 +10,4 @@ mod samplers;
 mod space;
 mod support;
 mod validation;
+mod waste;

@@ -182,8 +182,8 @@ pub struct Cache {
     has_pruned: bool,
     /// The place, in the order of completion, of the last that has finished.
     last: Option<Order>,
-    /// The job template that failures were judged by.
-    template: u64,
+    /// The job template that failures were judged by; None before the first look.
+    template: Option<u64>,
     proven: Proven,
     /// Trials whose failure teaches nothing.
     wasted: BTreeSet<u32>,
@@ -302,7 +302,7 @@ impl Cache {
             .collect();
         let new = changed.iter().filter(|(_, before)| before.is_none()).count();
         let is_complete = count == self.seen.len() + new;
-        if !is_complete || self.template != study.template || !self.go_on(study, &changed) {
+        if !is_complete || self.template != Some(study.template) || !self.go_on(study, &changed) {
             self.begin_anew(study, trials().collect());
         }
         (&self.learned, &self.tried)
@@ -374,7 +374,7 @@ impl Cache {
     fn begin_anew(&mut self, study: &Study, mut trials: Vec<&Trial>) {
         let before = std::mem::take(&mut self.learned);
         self.seen.clear();
-        (self.has_pruned, self.template, self.last) = (false, study.template, None);
+        (self.has_pruned, self.template, self.last) = (false, Some(study.template), None);
         (self.proven, self.wasted, self.tried) = (Proven::default(), BTreeSet::new(), Tried::new(&study.space));
         let mut ended = Vec::new();
         trials.sort_unstable_by_key(|trial| trial.index);

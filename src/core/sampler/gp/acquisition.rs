@@ -1,9 +1,9 @@
-//! Where the next trial promises most: the maximum of the logarithm of the augmented expected improvement (Huang 2006; as
-//! a logarithm, Ament 2023), by ascent from many candidates along the gradient, in turn with moves of what has no gradient.
+//! Where the next trial promises most: the maximum of the logarithm of the expected improvement (Ament 2023), by ascent
+//! from many candidates along the gradient, in turn with moves of what has no gradient.
 //!
-//! No trial is wasted: the augmentation takes off what an observation there could not tell from noise; what the surrogate
-//! takes for the same as a point it has is left out; and where no improvement worth the name is expected, the trial goes
-//! where the surrogate knows least.
+//! No trial is wasted: what a trainer could not tell from a configuration that was tried is left out, and so is what the
+//! surrogate, by its lengthscales and its noise, takes for the same; where no improvement worth the name is expected, the
+//! trial goes where the surrogate knows least.
 
 use std::collections::BTreeSet;
 
@@ -31,10 +31,8 @@ const WORTH: f64 = 0.01;
 #[derive(Clone)]
 struct Candidate {
     coordinates: Vec<f64>,
-    /// The logarithm of the augmented expected improvement.
-    merit: f64,
     /// The logarithm of the expected improvement.
-    improvement: f64,
+    merit: f64,
     /// What the surrogate does not know.
     deviation: f64,
 }
@@ -71,12 +69,17 @@ impl Search<'_> {
         found.extend(close);
         found.extend_from_slice(&spread);
         by_merit(&mut found);
+        // Another category or another step is never the same: that is for ranges alone.
+        let ranges: Vec<bool> = self.study.space.parameters().iter().map(|p| p.domain.is_continuous()).collect();
+        let is_beside = |a: &[f64], b: &[f64]| {
+            a.iter().zip(b).zip(&ranges).all(|((a, b), is_range)| *is_range || a.to_bits() == b.to_bits())
+        };
         let is_news = |candidate: &&Candidate| {
             let point = self.snapped(&candidate.coordinates);
-            self.is_new(&point) && !self.posterior.knows(&point)
+            self.is_new(&point) && !self.posterior.knows(&point, |b| is_beside(&point, b))
         };
         let chosen = found.into_iter().find(|candidate| is_news(&candidate)).or_else(|| self.around(&top, &mut stream));
-        let is_worth = |candidate: &Candidate| candidate.improvement >= libm::log(WORTH * self.posterior.noise());
+        let is_worth = |candidate: &Candidate| candidate.merit >= libm::log(WORTH * self.posterior.noise());
         let chosen = match chosen {
             Some(chosen) if is_worth(&chosen) => chosen,
             other => self.least_known(spread).or(other).unwrap_or(top),
@@ -117,9 +120,7 @@ impl Search<'_> {
     fn candidate(&self, coordinates: Vec<f64>) -> Candidate {
         let (mean, deviation) = self.posterior.at(&self.snapped(&coordinates));
         let (log, _) = log_improvement((self.incumbent - mean) / deviation);
-        let improvement = libm::log(deviation) + log;
-        let merit = improvement + augmentation(deviation, self.posterior.noise()).0;
-        Candidate { coordinates, merit, improvement, deviation }
+        Candidate { coordinates, merit: libm::log(deviation) + log, deviation }
     }
 
     fn spread(&self, stream: &mut Stream) -> Vec<Candidate> {
@@ -205,13 +206,11 @@ impl Search<'_> {
             let (mean, deviation, of_mean, of_deviation) = self.posterior.slopes_at(&x);
             let z = (self.incumbent - mean) / deviation;
             let (log, by_z) = log_improvement(z);
-            let (augmented, by_deviation) = augmentation(deviation, self.posterior.noise());
             for (gradient, &i) in gradient.iter_mut().zip(&free) {
                 let relative = of_deviation[i] / deviation;
-                let of_improvement = relative + by_z * (-of_mean[i] / deviation - z * relative);
-                *gradient = -(of_improvement + by_deviation * of_deviation[i]);
+                *gradient = -(relative + by_z * (-of_mean[i] / deviation - z * relative));
             }
-            -(libm::log(deviation) + log + augmented)
+            -(libm::log(deviation) + log)
         };
         let bounds = vec![(0.0, 1.0); free.len()];
         let (top, _) = minimise(negative, &at, &bounds, 25);
@@ -244,16 +243,6 @@ impl Search<'_> {
     fn snapped(&self, coordinates: &[f64]) -> Vec<f64> {
         learned::snapped(&self.study.space, coordinates)
     }
-}
-
-/// The logarithm of the share of a deviation that an observation with this noise takes away, `1 - noise / sqrt(deviation² +
-/// noise²)` (Huang 2006, equation 12), and its slope by the deviation.
-fn augmentation(deviation: f64, noise: f64) -> (f64, f64) {
-    let all = libm::sqrt(deviation * deviation + noise * noise);
-    // As it stands there it would cancel.
-    let share = deviation * deviation / (all * (all + noise));
-    let slope = 2.0 / deviation - deviation / (all * all) - deviation / (all * (all + noise));
-    (libm::log(share), slope)
 }
 
 /// A coordinate at `u` from [0, 1).

@@ -99,11 +99,12 @@ impl<'a> Posterior<'a> {
         libm::sqrt(self.covariance.hyperparameters.noise)
     }
 
-    /// Whether `x` is to the model what one of its points is: the two are expected to differ by less than a part of the noise.
-    pub fn knows(&self, x: &[f64]) -> bool {
+    /// Whether `x` is to the model what one of those points is that are `beside` it: the two are expected to differ by less than
+    /// a part of the noise.
+    pub fn knows(&self, x: &[f64], beside: impl Fn(&[f64]) -> bool) -> bool {
         let h = &self.covariance.hyperparameters;
         let differs = |b: &Point| 2.0 * (h.scale - self.structure.covariance(h, x, b));
-        self.covariance.points.iter().any(|b| differs(b) < ALIKE * h.noise)
+        self.covariance.points.iter().any(|b| beside(b) && differs(b) < ALIKE * h.noise)
     }
 
     /// Mean and standard deviation at `x`, without noise.
