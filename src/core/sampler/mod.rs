@@ -155,7 +155,8 @@ impl Sampler {
         if !is_spent && *self != Sampler::Grid {
             return Next::Propose(suggested);
         }
-        let drawn = if *self == Sampler::Grid { None } else { random::untried(study, tried, index) };
+        let draws = *self != Sampler::Grid && tried.is_dense();
+        let drawn = if draws { random::untried(study, tried, index) } else { None };
         let assignments = match (drawn, size) {
             (Some(drawn), _) => drawn,
             (None, Some(size)) => grid::first_untried(study, size, tried),

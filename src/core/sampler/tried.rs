@@ -33,9 +33,14 @@ impl Tried {
 
     /// Adds the configuration at `point`.
     pub fn insert(&mut self, point: Point) {
-        if self.exact.insert(key(&point)) && self.dense.contains(&true) {
+        if self.exact.insert(key(&point)) && self.is_dense() {
             self.near.entry(self.pivot_of(&point)).or_default().push(point);
         }
+    }
+
+    /// Whether there are configurations that differ, and are one to a trainer.
+    pub fn is_dense(&self) -> bool {
+        self.dense.contains(&true)
     }
 
     /// How many.
