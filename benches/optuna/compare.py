@@ -175,9 +175,10 @@ class Report:
         return mean(pairs), draws[int(0.025 * samples)], draws[int(0.975 * samples)]
 
     def compare(self, ours, theirs, problems):
-        """Mann-Whitney, with Holm's correction over the problems, both ways: {problem: (p of worse, p of better)}."""
+        """Mann-Whitney of the regrets, cut as above, with Holm's correction over the problems, both ways: {problem: (p of
+        worse, p of better)}."""
         from scipy.stats import mannwhitneyu
-        p = {way: {q: mannwhitneyu(self.best[q][ours], self.best[q][theirs[q]], alternative=way).pvalue for q in problems}
+        p = {way: {q: mannwhitneyu(self.logs(q, ours), self.logs(q, theirs[q]), alternative=way).pvalue for q in problems}
              for way in ("greater", "less")}
         holm = {}
         for way, of in p.items():

@@ -81,7 +81,8 @@ pub struct TrialSpec {
 /// What proposed an assignment.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SamplerRecord {
-    /// The sampler's name; `initial` for one of `initialAssignments`.
+    /// The sampler's name; `initial` for one of `initialAssignments`, `retry` for a configuration that had failed in a way
+    /// that says nothing of it.
     #[schemars(length(min = 1, max = 63))]
     pub name: String,
     /// The version of its algorithm: it changes whenever its proposals would.
