@@ -23,9 +23,9 @@ const ASCENTS: usize = 6;
 /// Domains of more values than this are climbed along the gradient, and rounded.
 const MANY_VALUES: u128 = 24;
 
-/// An expected improvement below this share of the noise's deviation is none worth the name: it takes ten thousand
-/// observations to see it.
-const WORTH: f64 = 0.01;
+/// An expected improvement below this share of the noise's deviation is none worth the name: it would take a million
+/// observations to tell it from none.
+const WORTH: f64 = 0.001;
 
 /// A configuration being improved. Coordinates of inactive parameters are kept, for when they become active.
 #[derive(Clone)]
