@@ -11,6 +11,7 @@ use crate::build::Template;
 use crate::core::pruner::{Hyperband, Median, Pruner};
 use crate::core::sampler::{Cmaes, Gp, Sampler, Tpe};
 use crate::core::{self, Activation, Domain, Limits, Objective, Parameter, Scale, Space, Values};
+use crate::metrics::{Grammar, MAX_NAME, MAX_OTHERS, MAX_PATTERNS, Pattern};
 
 /// Something wrong with a spec.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,8 +57,9 @@ pub fn validate(name: &str, spec: &StudySpec) -> Result<ValidStudy, Vec<Problem>
     let pruner = pruner(spec, &mut problems);
     let limits = limits(spec, &mut problems);
     let report_timeout = duration(spec.report_timeout.as_deref(), "spec.reportTimeout", &mut problems);
+    let grammar = grammar(spec, &mut problems);
     check_outputs(spec, &mut problems);
-    let template = Template::new(spec, &mut problems);
+    let template = Template::new(spec, grammar, &mut problems);
     let complete = parameters.len() == spec.parameters.len();
     let space = Space::new(parameters);
     if complete && space.is_too_entangled() {
@@ -187,10 +189,8 @@ fn objective(spec: &StudySpec, problems: &mut Problems) -> Option<Objective> {
     }
     let objective = spec.objectives.first()?;
     let path = "spec.objectives[0]";
-    let start = |c: char| c.is_ascii_alphabetic() || c == '_';
-    let rest = |c: char| c.is_ascii_alphanumeric() || "_./@-".contains(c);
     problems.check(
-        objective.metric.starts_with(start) && objective.metric.chars().all(rest) && objective.metric.len() <= 63,
+        is_metric_name(&objective.metric),
         format!("{path}.metric"),
         format!(
             "{:?} is not a metric's name: a letter or '_', then letters, digits and any of _ . / @ -, at most 63",
@@ -701,11 +701,63 @@ pub(crate) fn parse_duration(text: &str) -> Option<SignedDuration> {
     (1..=31_536_000_000).contains(&seconds).then(|| SignedDuration::from_secs(seconds))
 }
 
-fn check_outputs(spec: &StudySpec, problems: &mut Problems) {
-    if let Some(metrics) = &spec.metrics {
-        let one = metrics.file.is_some() != metrics.stdout.is_some();
-        problems.check(one, "spec.metrics", "must have exactly one of file and stdout");
+/// What the spec says of lines with metrics.
+fn grammar(spec: &StudySpec, problems: &mut Problems) -> Grammar {
+    let Some(metrics) = &spec.metrics else { return Grammar::default() };
+    let one = metrics.file.is_some() != metrics.stdout.is_some();
+    problems.check(one, "spec.metrics", "must have exactly one of file and stdout");
+    let objective = spec.objectives.first().map_or("", |objective| objective.metric.as_str());
+    let mut patterns = Vec::new();
+    for (source, lines) in [("file", &metrics.file), ("stdout", &metrics.stdout)] {
+        let texts = lines.as_ref().map(|lines| lines.patterns.as_slice()).unwrap_or_default();
+        let path = format!("spec.metrics.{source}.patterns");
+        problems.check(texts.len() <= MAX_PATTERNS, &path, format!("has more than {MAX_PATTERNS} patterns"));
+        // Compiling costs time: no more of them than may be.
+        for (i, text) in texts.iter().enumerate().take(MAX_PATTERNS) {
+            match Pattern::try_from(text.clone()) {
+                Ok(pattern) => patterns.push(pattern),
+                Err(message) => problems.add(format!("{path}[{i}]"), message),
+            }
+        }
+        let is_read = patterns.len() < texts.len() || texts.is_empty() || patterns.iter().any(|p| p.has(objective));
+        let message = if is_group_name(objective) {
+            format!("none has a group for the objective's metric: write (?P<{objective}>[0-9.]+)")
+        } else {
+            format!(
+                "none can have a group of the name {objective:?}: call the objective's metric by a name of letters, digits, _ and dots alone, and the group as well"
+            )
+        };
+        problems.check(is_read, path, message);
     }
+    if let Some(step) = &metrics.step {
+        problems.check(is_metric_name(step), "spec.metrics.step", format!("{step:?} is not a name"));
+        problems.check(step != objective, "spec.metrics.step", "is the objective's metric: it cannot be both");
+    }
+    let path = "spec.metrics.additional";
+    problems.check(metrics.additional.len() <= MAX_OTHERS, path, format!("has more than {MAX_OTHERS} names"));
+    for (i, name) in metrics.additional.iter().enumerate() {
+        let path = format!("{path}[{i}]");
+        let fits = (1..=MAX_NAME).contains(&name.chars().count());
+        problems.check(fits, &path, format!("a name has 1 to {MAX_NAME} characters"));
+        problems.check(name != objective, &path, "is the objective's metric, which is kept whole");
+        problems.check(!metrics.additional[..i].contains(name), &path, format!("{name:?} stands there twice"));
+    }
+    Grammar { step: metrics.step.clone(), patterns, additional: metrics.additional.clone() }
+}
+
+fn is_metric_name(name: &str) -> bool {
+    let rest = |c: char| c.is_ascii_alphanumeric() || "_./@-".contains(c);
+    name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && name.chars().all(rest) && name.len() <= 63
+}
+
+/// Whether a group of a pattern can have this name.
+fn is_group_name(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.'))
+        && name != "step"
+}
+
+fn check_outputs(spec: &StudySpec, problems: &mut Problems) {
     if let Some(gpu) = &spec.gpu {
         problems.range(gpu.count, 1, 1_024, "spec.gpu.count");
         let resource = gpu.resource();

@@ -695,3 +695,111 @@ fn a_duration_that_is_over_ends_the_study_and_its_trainers() {
     sandbox.run(&[]).ended(0).says("maxDuration reached");
     assert_eq!((sandbox.count("Succeeded"), sandbox.count("Stopped")), (1, 2));
 }
+
+/// What a trainer printed, and how its trial ended: message, steps, values, and what the console says of it.
+struct Printed {
+    objective: &'static str,
+    metrics: &'static str,
+    log: &'static str,
+    ends: &'static str,
+    steps: &'static [u64],
+    values: &'static [f64],
+    says: &'static str,
+}
+
+#[test]
+fn lines_of_trainers_are_read_whole_or_refused_and_told() {
+    const PLAIN: &str = "{stdout: {}}";
+    let cases = [
+        Printed {
+            objective: "{metric: reward, direction: Maximize}",
+            metrics: PLAIN,
+            log: "episode 10: reward=1,234.5\nepisode 20: reward=2,345.5",
+            ends: "MetricsMissing",
+            steps: &[],
+            values: &[],
+            says: r#"2 values that are no numbers, such as "episode 10: reward=1,234.5""#,
+        },
+        Printed {
+            objective: "{metric: Accuracy, direction: Maximize}",
+            metrics: PLAIN,
+            log: "Test set: Average loss: 0.06, Accuracy: 9810/10000 (98%)\nAccuracy: 0.9",
+            ends: "Accuracy 0.9 (step 1)",
+            steps: &[1],
+            values: &[0.9],
+            says: r#"trial t-0000: dropped 1 value that is no number, such as "Test set: Average loss: 0.06, Accuracy: 9810/10000 (98%)""#,
+        },
+        Printed {
+            objective: "{metric: eval_accuracy, direction: Maximize}",
+            metrics: PLAIN,
+            log: "{'loss': 0.71, 'epoch': 0.16}\n{'eval_accuracy': 0.71, 'epoch': 0.32}\n{'eval_accuracy': 0.86, 'epoch': 0.97}",
+            ends: "eval_accuracy 0.86 (step 2)",
+            steps: &[1, 2],
+            values: &[0.71, 0.86],
+            says: "trial t-0000: steps are counted by reports, since epoch is no whole number in",
+        },
+        Printed {
+            objective: "{metric: acc, direction: Maximize, value: Best}",
+            metrics: PLAIN,
+            log: "epoch 1 batch 100 acc=0.70\nepoch 1 batch 200 acc=0.90\nepoch 1 batch 300 acc=0.20\nepoch 2 batch 100 acc=0.30",
+            ends: "acc 0.9 (step 1)",
+            steps: &[1, 2],
+            values: &[0.9, 0.3],
+            says: "succeeded",
+        },
+        Printed {
+            objective: "{metric: acc, direction: Maximize}",
+            metrics: PLAIN,
+            log: r#"[{"step":1,"acc":0.1},{"step":2,"acc":0.2}]"#,
+            ends: "acc 0.2 (step 2)",
+            steps: &[1, 2],
+            values: &[0.1, 0.2],
+            says: "succeeded",
+        },
+        Printed {
+            objective: "{metric: auc, direction: Maximize}",
+            metrics: PLAIN,
+            log: "fold 1 epoch 1 auc=0.11\nfold 1 epoch 2 auc=0.12\nfold 2 epoch 1 auc=0.21\nfold 2 epoch 2 auc=0.22\nfold 3 epoch 1 auc=0.31",
+            ends: "auc 0.22 (step 2)",
+            steps: &[1, 2],
+            values: &[0.11, 0.22],
+            says: r#"dropped 2 values at a lower step than the one before, such as "fold 2 epoch 1 auc=0.21""#,
+        },
+        Printed {
+            objective: "{metric: rmse, direction: Minimize}",
+            metrics: r#"{stdout: {patterns: ['^\[(?P<step>[0-9]+)\].*valid_1.s rmse: (?P<rmse>[0-9.]+)']}}"#,
+            log: "[100]\ttraining's rmse: 3.17\tvalid_1's rmse: 2.83\n[200]\ttraining's rmse: 2.91\tvalid_1's rmse: 2.95",
+            ends: "rmse 2.95 (step 200)",
+            steps: &[100, 200],
+            values: &[2.83, 2.95],
+            says: "succeeded",
+        },
+        Printed {
+            objective: "{metric: loss, direction: Minimize, value: Best}",
+            metrics: PLAIN,
+            log: "epoch 1 loss=0.2\nepoch 2 loss=nan",
+            ends: "loss 0.2 (step 1)",
+            steps: &[1],
+            values: &[0.2],
+            says: r#"trial t-0000: dropped 1 non-finite value, such as "epoch 2 loss=nan""#,
+        },
+    ];
+    for case in cases {
+        let text = Spec { fields: "maxTrials: 1", script: "cat trainer.log", ..Spec::default() }.text();
+        let text = text.replace("{metric: score, direction: Maximize}", case.objective);
+        let sandbox = Sandbox::new(&Spec::default());
+        sandbox.write(&text.replace("{file: {}}", case.metrics));
+        fs::write(sandbox.path("trainer.log"), case.log).unwrap();
+        Run::of(sandbox.command(&[]).output().unwrap()).says(case.says);
+        let status = &sandbox.trials()[0]["status"];
+        assert!(status["message"].as_str().unwrap().contains(case.ends), "{}: {status:?}", case.log);
+        let list = |field: &str| status["observations"][0][field].as_sequence().cloned().unwrap_or_default();
+        assert_eq!(
+            list("steps").iter().map(|step| step.as_u64().unwrap()).collect::<Vec<_>>(),
+            case.steps,
+            "{}",
+            case.log
+        );
+        assert_eq!(list("values").iter().map(|v| v.as_f64().unwrap()).collect::<Vec<_>>(), case.values, "{}", case.log);
+    }
+}

@@ -8,6 +8,7 @@ use super::{
     SamplerRecord, StudyStatus, Trial, TrialSpec, TrialStatus,
 };
 use crate::core::{self, Limits, Phase, Proposal, Recorded, Series, Study, reason, trial_name};
+use crate::metrics::Noted;
 use crate::validate::parse_duration;
 
 /// The Trial object of a proposal.
@@ -95,8 +96,23 @@ pub fn belongs_to(trial: &Trial, name: &str) -> bool {
     trial.spec.study == name && trial.labels().get(LABEL_STUDY).is_some_and(|label| label == name)
 }
 
+/// Puts what was read of a run into its status.
+pub fn note(status: &mut TrialStatus, study: &Study, series: &Series, noted: &Noted) {
+    (status.objectives, status.observations) = observed(study, series);
+    status.metrics = noted.others.summaries();
+    status.dropped = Some(noted.dropped.clone()).filter(|dropped| !dropped.is_zero());
+    status.steps_counted.clone_from(&noted.steps_counted);
+}
+
+/// What a status tells a person of what was read: type, reason and message of each condition.
+pub fn notes(status: &TrialStatus) -> Vec<(&'static str, &'static str, String)> {
+    let dropped = status.dropped.iter().map(|dropped| ("MetricsDropped", "LinesDropped", dropped.to_string()));
+    let counted = status.steps_counted.iter().map(|counted| ("StepsCounted", "FractionalStep", counted.to_string()));
+    dropped.chain(counted).collect()
+}
+
 /// What a status says of a series: the objective's value so far, if it has one, and the observations.
-pub fn observed(study: &Study, series: &Series) -> (Vec<ObjectiveValue>, Vec<ObservationSeries>) {
+fn observed(study: &Study, series: &Series) -> (Vec<ObjectiveValue>, Vec<ObservationSeries>) {
     if series.last_step().is_none() {
         return (Vec::new(), Vec::new());
     }
@@ -114,4 +130,58 @@ pub fn observed(study: &Study, series: &Series) -> (Vec<ObjectiveValue>, Vec<Obs
 pub fn observations(study: &Study, status: &TrialStatus) -> Series {
     let recorded = status.observations.iter().find(|series| series.metric == study.objective.metric);
     recorded.map(|s| Series::from_recorded(&s.steps, &s.values, s.count, s.diverged)).unwrap_or_default()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::core::{Direction, Divergence, ValueOf};
+    use crate::metrics::{MAX_OTHERS, MAX_OTHERS_SIZE, Parser};
+
+    fn study() -> Study {
+        let text = "
+objectives: [{metric: accuracy, direction: Maximize}]
+parameters: [{name: x, double: {min: 0, max: 1}}]
+maxTrials: 1
+jobTemplate: {spec: {template: {spec: {containers: [{name: t, image: x}]}}}}";
+        crate::validate::validate("s", &serde_yaml::from_str(text).unwrap()).unwrap().core
+    }
+
+    /// All that a run has told, with every bound met: 256 points of 17 digits, 32 metrics, an example.
+    #[test]
+    fn what_is_noted_of_a_run_leaves_4_of_16_kib_for_the_rest_of_a_trial() {
+        let study = study();
+        let mut parser = Parser::new(["accuracy"], Default::default());
+        let (mut noted, mut series) = (Noted::default(), Series::default());
+        for step in 1..=100_000_u64 {
+            let value = 1.0 / (step as f64 + 0.1);
+            series.push(step, value, ValueOf::Last, Direction::Maximize, &[]);
+            if step % 50 == 0 {
+                let others: Vec<String> = (0..2 * MAX_OTHERS).map(|n| format!("\"m{n:0>60}\":{value}")).collect();
+                let line = format!("{{\"step\":{step},\"accuracy\":\"1,5\",{}}}", others.join(","));
+                parser.line(line.as_bytes(), &mut noted, |report| panic!("{report:?}"));
+            }
+        }
+        let mut status = TrialStatus::default();
+        note(&mut status, &study, &series, &noted);
+        let metrics = serde_json::to_string(&status.metrics).unwrap().len();
+        assert!(metrics <= MAX_OTHERS_SIZE && !status.metrics.is_empty(), "{metrics}");
+        let size = serde_json::to_string(&status).unwrap().len();
+        assert!(size < 12 * 1024, "{size}");
+        note(&mut status, &study, &Series::default(), &Noted::default());
+        assert_eq!(status, TrialStatus::default());
+    }
+
+    #[test]
+    fn a_run_that_never_had_a_number_is_recorded_with_its_divergence() {
+        let study = study();
+        let mut series = Series::default();
+        series.push(3, f64::NAN, ValueOf::Last, Direction::Maximize, &[]);
+        let mut status = TrialStatus::default();
+        note(&mut status, &study, &series, &Noted::default());
+        assert_eq!(status.objectives, []);
+        assert_eq!(status.observations[0].diverged, Some(Divergence { first_step: 3, last_step: 3 }));
+        assert_eq!(observations(&study, &status), series);
+    }
 }

@@ -12,7 +12,7 @@ mod trial;
 pub use crate::core::{Direction, EndReason, PRUNED, Phase, ValueOf, trial_name};
 pub use condition::{Condition, ConditionStatus, is_true};
 pub use crd::{crds, crds_yaml};
-pub use history::{belongs_to, core_trial, new_trial, observations, observed, recorded};
+pub use history::{belongs_to, core_trial, new_trial, note, notes, observations, recorded};
 pub use status::{InvalidSpec, not_ready, report_timeout, study_status, warn};
 pub use study::*;
 pub use trial::*;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Condition;
 use crate::core::{Direction, EndReason, ValueOf};
+use crate::metrics::{MAX_NAME, MAX_OTHERS, MAX_PATTERN, MAX_PATTERNS};
 
 /// A hyperparameter sweep: a search space, an objective, and the Job that evaluates one configuration.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -433,17 +434,39 @@ pub struct HyperbandSpec {
     pub reduction_factor: Option<u32>,
 }
 
-/// Where the trainer's metrics are found: one of `file` and `stdout`.
+/// Where the trainer's metrics are found: one of `file` and `stdout`; and what else is to be known to read them.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[x_kube(validation = Rule::new("[has(self.file), has(self.stdout)].filter(x, x).size() == 1").message("metrics is exactly one of file and stdout"))]
 pub struct MetricsSpec {
     /// The trainer appends lines such as `{"step": 3, "accuracy": 0.91}` to the file `$SWEEP_METRICS`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub file: Option<NoSettings>,
+    pub file: Option<LinesSpec>,
     /// The trainer prints such lines, or `epoch 3: accuracy=0.91`, among whatever else it prints. Best
     /// effort: a log that the node rotates away before it was read is lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stdout: Option<NoSettings>,
+    pub stdout: Option<LinesSpec>,
+    /// The name of the step: a field of JSON lines, and the word before the number in text. No other word counts then.
+    /// Left out: `step`, `epoch`, `iteration`, `global_step` or `iter`, the first of them in JSON, the first one to
+    /// stand in a line of text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[A-Za-z_][A-Za-z0-9_./@-]*$"))]
+    pub step: Option<String>,
+    /// Metrics that are kept beside the objective, in a Trial's `status.metrics`, from any line of text. Those of a line
+    /// that holds the objective's metric, and all numbers of JSON lines, are kept without being named, 32 in all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "additional_schema")]
+    pub additional: Vec<String>,
+}
+
+/// What lines with metrics look like.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LinesSpec {
+    /// Regular expressions for lines that the built-in grammar cannot know, such as
+    /// `^\[(?P<step>[0-9]+)\].*valid_1's rmse: (?P<rmse>[0-9.]+)`. The group `step` is the step, each other group the metric
+    /// of its name. Where there are patterns, lines of text are read by them alone; JSON lines are read all the same.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "patterns_schema")]
+    pub patterns: Vec<String>,
 }
 
 /// GPUs of a Trial.
@@ -613,6 +636,22 @@ fn words_schema(_: &mut SchemaGenerator) -> Schema {
         "minItems": 1,
         "maxItems": 64,
         "items": {"type": "string", "maxLength": 64},
+    })
+}
+
+fn patterns_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "maxItems": MAX_PATTERNS,
+        "items": {"type": "string", "minLength": 1, "maxLength": MAX_PATTERN},
+    })
+}
+
+fn additional_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "array",
+        "maxItems": MAX_OTHERS,
+        "items": {"type": "string", "minLength": 1, "maxLength": MAX_NAME},
     })
 }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Condition, ObjectiveValue};
 use crate::core::{Divergence, Phase};
-use crate::metrics::Dropped;
+use crate::metrics::{Dropped, MetricSummary, StepsCounted};
 
 // The lint takes columns of the same type for repetitions.
 #[allow(clippy::duplicated_attributes)]
@@ -129,7 +129,7 @@ pub struct TrialStatus {
     pub message: Option<String>,
     /// `Running` (why not, where False), `Stalled` (since when it cannot start before somebody acts), `Finished`
     /// (how it ended: Succeeded, Pruned, Stopped, NotANumber, OutOfMemory, TrainerFailed, ReportTimeout, DeadlineExceeded,
-    /// StartFailed, MetricsMissing, ResultLost, Lost, Disrupted), `MetricsDropped`.
+    /// StartFailed, MetricsMissing, ResultLost, Lost, Disrupted), `MetricsDropped`, `StepsCounted`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
@@ -148,9 +148,16 @@ pub struct TrialStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub observations: Vec<ObservationSeries>,
+    /// The metrics beside the objectives: the values of 32 at most, thinned until they fit into 4 KiB.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub metrics: Vec<MetricSummary>,
     /// Metric lines that were dropped, and why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dropped: Option<Dropped>,
+    /// Why steps are counted by reports, where they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steps_counted: Option<StepsCounted>,
     /// The last lines of the trainer's log: a deleted Job takes its log along.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]

@@ -3,6 +3,8 @@
 use serde_json::{Value, json};
 
 use super::template::Template;
+use crate::metrics::Grammar;
+
 use super::{METRICS_DIR, METRICS_FILE, METRICS_VOLUME};
 
 /// The name of the injected container.
@@ -24,10 +26,19 @@ pub struct SidecarSettings {
 /// The sidecar's container. Restricted; no user is named, since OpenShift picks one, unless the pod runs as root.
 pub fn container(template: &Template, settings: &SidecarSettings, pod_runs_as_root: bool) -> Value {
     let resources = json!({"cpu": settings.cpu, "memory": settings.memory});
+    let mut arguments = vec![
+        "sidecar".to_owned(),
+        format!("--file={METRICS_FILE}"),
+        format!("--objective={}={:?}", template.metric, template.direction),
+    ];
+    if *template.grammar != Grammar::default() {
+        // Kubernetes expands `$(…)`, and reads `$$` as one `$`.
+        arguments.push(format!("--grammar={}", json!(*template.grammar)).replace('$', "$$"));
+    }
     let mut container = json!({
         "name": SIDECAR_CONTAINER,
         "image": settings.image,
-        "args": ["sidecar", format!("--file={METRICS_FILE}"), format!("--objective={}={:?}", template.metric, template.direction)],
+        "args": arguments,
         "restartPolicy": "Always",
         "env": [{"name": "SWEEP_POD_UID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}}],
         "resources": {"requests": resources, "limits": resources},

@@ -1,6 +1,7 @@
 //! The user's job template, carried as JSON so that fields newer than ours are kept.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use k8s_openapi::api::batch::v1::Job;
 use serde_json::{Map, Value};
@@ -10,6 +11,7 @@ use super::sidecar::SIDECAR_CONTAINER;
 use super::{METRICS_DIR, METRICS_VOLUME};
 use crate::api::{Direction, GpuSpec, StudySpec};
 use crate::core::fnv1a;
+use crate::metrics::Grammar;
 use crate::validate::{Problem, Problems};
 
 /// A job template that was accepted, with what else of the spec shapes the Job.
@@ -21,6 +23,8 @@ pub struct Template {
     pub(super) trainer: usize,
     /// Where metrics come from.
     pub source: Source,
+    /// What lines with metrics look like.
+    pub grammar: Arc<Grammar>,
     /// GPUs of the trainer.
     pub gpu: Option<GpuSpec>,
     /// The objective's metric.
@@ -61,7 +65,7 @@ const POD: &str = "spec.jobTemplate.spec.template.spec";
 
 impl Template {
     /// Checks the template of `spec`; what is wrong is added to `problems`, and then the answer may be None.
-    pub fn new(spec: &StudySpec, problems: &mut Problems) -> Option<Template> {
+    pub fn new(spec: &StudySpec, grammar: Grammar, problems: &mut Problems) -> Option<Template> {
         let json = &spec.job_template;
         if !check_shape(json, problems) {
             return None;
@@ -97,6 +101,7 @@ impl Template {
         Some(Template {
             json: json.clone(),
             trainer,
+            grammar: Arc::new(grammar),
             source: if stdout { Source::Stdout } else { Source::File },
             gpu: spec.gpu.clone(),
             metric: objective.metric.clone(),

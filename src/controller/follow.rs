@@ -22,7 +22,7 @@ use super::telemetry::Telemetry;
 use super::watch::Queues;
 use crate::build::{SIDECAR_CONTAINER, Source};
 use crate::core::{Objective, Series};
-use crate::metrics::{Dropped, LineSplitter, Parser, Report, SidecarLine};
+use crate::metrics::{Grammar, LineSplitter, Parser, Readings, Report, SidecarLine};
 use crate::validate::ValidStudy;
 
 /// The sidecar sends a heartbeat every 20 s: a stream that is silent for this long is half-open.
@@ -38,10 +38,8 @@ const CHECKPOINT: Duration = Duration::from_secs(60);
 /// What is known of one pod's reports.
 #[derive(Clone, Debug, Default)]
 pub struct Reports {
-    /// The objective's observations.
-    pub series: Series,
-    /// Lines that were dropped.
-    pub dropped: Dropped,
+    /// What was read.
+    pub readings: Readings,
     /// Why the sidecar cannot read the metrics file.
     pub problem: Option<String>,
     /// The sidecar has said that nothing more will come.
@@ -50,8 +48,8 @@ pub struct Reports {
     pub lost: bool,
     /// The log could not be read to its end, for now.
     pub unread: bool,
-    /// When the last report was taken; before the first, when the log was begun to be followed.
-    pub last: Option<Timestamp>,
+    /// When the log was begun to be followed.
+    pub begun: Option<Timestamp>,
     /// When the log was last heard of: a heartbeat counts, a connection that may be dead does not.
     pub heard: Option<Timestamp>,
 }
@@ -65,6 +63,7 @@ pub struct Followed {
     container: String,
     source: Source,
     objective: Objective,
+    grammar: Arc<Grammar>,
     rungs: Vec<u64>,
     study: String,
 }
@@ -83,6 +82,7 @@ impl Followed {
             container: container.to_owned(),
             source: study.template.source,
             objective: study.core.objective.clone(),
+            grammar: study.template.grammar.clone(),
             rungs: study.core.pruner.as_ref().map(|pruner| pruner.rungs()).unwrap_or_default(),
             study: study.core.name.clone(),
         }
@@ -142,6 +142,13 @@ impl Followers {
         Some(reports)
     }
 
+    /// The objective's observations that were read of a pod so far.
+    pub fn series(&self, pod_uid: &str) -> Option<Series> {
+        let pods = self.pods();
+        let reports = pods.get(pod_uid)?.reports.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(reports.readings.series.clone())
+    }
+
     /// Whether it is time to put observations into the Trial's status; then it is not for another while.
     pub fn is_checkpoint_due(&self, pod_uid: &str) -> bool {
         let mut pods = self.pods();
@@ -198,11 +205,11 @@ impl Followers {
     }
 
     fn follower(&self, followed: &Followed) -> Follower {
-        let reports = Reports { last: Some((self.clock)()), ..Reports::default() };
+        let reports = Reports { begun: Some((self.clock)()), ..Reports::default() };
         let reports = Arc::new(Mutex::new(reports));
         let log = Log {
             api: Api::namespaced(self.client.clone(), &followed.namespace),
-            parser: Parser::new([followed.objective.metric.as_str()]),
+            parser: Parser::new([followed.objective.metric.as_str()], followed.grammar.clone()),
             followed: followed.clone(),
             position: Position::default(),
             places: self.places.clone(),
@@ -407,15 +414,15 @@ impl Log {
                 }
                 self.report(&Report { step, values: metrics })
             }
-            Some(SidecarLine::Heartbeat { dropped, problem, .. }) => {
+            Some(SidecarLine::Heartbeat { noted, problem, .. }) => {
                 let mut reports = self.reports();
-                reports.dropped = dropped;
+                reports.readings.noted = noted;
                 reports.problem = problem;
                 false
             }
-            Some(SidecarLine::End { dropped, problem, .. }) => {
+            Some(SidecarLine::End { noted, problem, .. }) => {
                 let mut reports = self.reports();
-                reports.dropped = dropped;
+                reports.readings.noted = noted;
                 reports.problem = problem;
                 reports.ended = true;
                 false
@@ -436,9 +443,16 @@ impl Log {
         if self.repeated {
             return false;
         }
-        let report = self.parser.line(text);
-        self.reports().dropped = self.parser.dropped();
-        report.is_some_and(|report| self.report(&report))
+        let Log { reports, parser, followed, clock, .. } = self;
+        let mut reports = reports.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = reports.readings.reports;
+        let taken = reports.readings.line(text, parser, &followed.objective, &followed.rungs, clock());
+        let is_report = reports.readings.reports > before;
+        drop(reports);
+        if is_report {
+            self.telemetry.reported(taken);
+        }
+        taken
     }
 
     fn heard(&self) {
@@ -446,12 +460,8 @@ impl Log {
     }
 
     fn report(&mut self, report: &Report) -> bool {
-        self.reports().last = Some((self.clock)());
-        let objective = &self.followed.objective;
-        let value = report.values.get(&objective.metric).copied();
-        let taken = value.is_some_and(|value| {
-            self.reports().series.push(report.step, value, objective.value, objective.direction, &self.followed.rungs)
-        });
+        let Followed { objective, rungs, .. } = &self.followed;
+        let taken = self.reports().readings.report(report, objective, rungs, (self.clock)());
         self.telemetry.reported(taken);
         taken
     }

@@ -42,7 +42,7 @@ pub struct Evidence<'a> {
     /// What the trainer printed, or the end of it.
     pub log: &'a str,
     /// What the parser dropped.
-    pub dropped: Dropped,
+    pub dropped: &'a Dropped,
 }
 
 /// How many lines of a log a Trial's status keeps.
@@ -228,15 +228,19 @@ pub fn clipped(text: &str, length: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use super::*;
     use crate::core::{Direction, ValueOf};
+
+    static NOTHING: LazyLock<Dropped> = LazyLock::new(Dropped::default);
 
     fn objective() -> Objective {
         Objective { metric: "accuracy".to_owned(), direction: Direction::Maximize, value: ValueOf::Last }
     }
 
     fn evidence<'a>(source: Source, content: Option<&'a str>, log: &'a str) -> Evidence<'a> {
-        Evidence { source, path: Path::new("m.jsonl"), content, log, dropped: Dropped::default() }
+        Evidence { source, path: Path::new("m.jsonl"), content, log, dropped: &NOTHING }
     }
 
     #[test]
@@ -283,7 +287,7 @@ mod tests {
                 evidence(Source::Stdout, None, "epoch 3: acc=0.91 loss: 0.2, done: yes {'lr': 1e-3}"),
                 "nothing in the trainer's output (m.jsonl) is a value of it; other numbers there: acc, loss, lr",
             ),
-            (Evidence { dropped, ..file(Some(""), "") }, "; dropped: 2 non-finite values"),
+            (Evidence { dropped: &dropped, ..file(Some(""), "") }, "; dropped: 2 non-finite values"),
         ];
         for (evidence, says) in cases {
             let outcome = outcome(Exit::Code(0), &objective(), &Series::default(), &evidence);

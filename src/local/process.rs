@@ -6,8 +6,10 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Instant;
 
+use jiff::Timestamp;
 use rustix::process::Pid;
 use serde_json::Value;
 use tokio::process::{ChildStdin, Command};
@@ -18,8 +20,8 @@ use super::left_out::LeftOut;
 use super::outcome::Exit;
 use super::state::Folder;
 use crate::build::{Source, Template};
-use crate::core::{self, Series};
-use crate::metrics::{Dropped, FileFollower, FollowedLine, Parser};
+use crate::core;
+use crate::metrics::{FileFollower, FollowedLine, Grammar, Parser, Readings};
 use crate::validate::{Problem, Problems};
 
 /// How much of a log's end, and of a metrics file's beginning, is looked at when a trial has ended.
@@ -129,6 +131,8 @@ pub struct Run<'a> {
     pub environment: &'a BTreeMap<String, String>,
     /// Where metrics are found.
     pub source: Source,
+    /// What lines with metrics look like.
+    pub grammar: &'a Arc<Grammar>,
     /// How many seconds the trainer may take to end once it was told to.
     pub grace: u64,
 }
@@ -149,8 +153,8 @@ pub struct Running {
     pub supervisor: Option<Pid>,
     /// While this is held, the supervisor lets the trainer run.
     hold: Option<ChildStdin>,
-    /// What was observed in this run.
-    pub series: Series,
+    /// What was read of this run.
+    pub readings: Readings,
     /// Its GPUs.
     pub gpus: Vec<String>,
     /// When it was started.
@@ -212,7 +216,7 @@ impl Running {
         Ok(Running {
             supervisor,
             hold,
-            series: Series::default(),
+            readings: Readings::default(),
             gpus,
             started: Instant::now(),
             reported: Instant::now(),
@@ -222,7 +226,7 @@ impl Running {
             log_start,
             earlier_too_long: follower.too_long(),
             follower,
-            parser: Parser::new([study.objective.metric.clone()]),
+            parser: Parser::new([study.objective.metric.as_str()], run.grammar.clone()),
         })
     }
 
@@ -255,22 +259,18 @@ impl Running {
     }
 
     fn take(&mut self, lines: &[FollowedLine], study: &core::Study) -> bool {
-        let objective = &study.objective;
         let rungs = study.pruner.as_ref().map(|pruner| pruner.rungs()).unwrap_or_default();
+        let Running { readings, parser, .. } = self;
+        let (before, now) = (readings.reports, Timestamp::now());
         let mut taken = false;
-        for report in lines.iter().filter_map(|line| self.parser.line(&line.bytes)) {
+        for line in lines {
+            taken |= readings.line(&line.bytes, parser, &study.objective, &rungs, now);
+        }
+        readings.noted.dropped.too_long = self.follower.too_long() - self.earlier_too_long;
+        if readings.reports > before {
             self.reported = Instant::now();
-            if let Some(value) = report.values.get(&objective.metric) {
-                taken |= self.series.push(report.step, *value, objective.value, objective.direction, &rungs);
-            }
         }
         taken
-    }
-
-    /// What was dropped.
-    pub fn dropped(&self) -> Dropped {
-        let too_long = self.follower.too_long() - self.earlier_too_long;
-        Dropped { too_long, ..self.parser.dropped() }
     }
 
     /// The file in which the metrics were looked for.

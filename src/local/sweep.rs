@@ -21,6 +21,7 @@ use crate::api::{self, Condition, DesiredState, FINISHED, StopRecord, Study, Stu
 use crate::build::{Source, environment};
 use crate::core::sampler::Cache;
 use crate::core::{self, Decision, MAX_DISRUPTIONS, Phase, Proposal, State, Stop, decide, reason};
+use crate::metrics::Noted;
 use crate::validate::{Problem, ValidStudy};
 
 /// How often the metrics of running trials are read.
@@ -83,6 +84,8 @@ pub struct Sweep {
     exits: UnboundedReceiver<Ended>,
     last_completion: Option<Timestamp>,
     best: Option<core::Best>,
+    /// Whether it was said that steps are counted.
+    told_counted_steps: bool,
     /// What the sampler has computed so far.
     cache: Cache,
 }
@@ -146,6 +149,7 @@ impl Sweep {
             ended,
             exits,
             best: None,
+            told_counted_steps: false,
             cache: Cache::default(),
             valid,
         };
@@ -174,8 +178,7 @@ impl Sweep {
             status.phase = Phase::Pending;
             status.message = Some("its process was lost: it is run again".to_owned());
             status.disruptions += 1;
-            status.objectives.clear();
-            status.observations.clear();
+            api::note(status, &self.valid.core, &core::Series::default(), &Noted::default());
             if status.disruptions > MAX_DISRUPTIONS {
                 let message = format!("its process was lost {} times", status.disruptions);
                 let reason = reason::LOST.to_owned();
@@ -240,7 +243,7 @@ impl Sweep {
 
     fn history(&self) -> Vec<core::Trial> {
         let core = |tracked: &Tracked| {
-            let live = tracked.process.as_ref().map(|process| process.series.clone());
+            let live = tracked.process.as_ref().map(|process| process.readings.series.clone());
             api::core_trial(&self.valid.core, &tracked.trial, live, tracked.process.is_some())
         };
         self.trials.values().map(core).collect()
@@ -296,10 +299,9 @@ impl Sweep {
             step: stop.step,
             at: MicroTime(now),
         });
-        if let Some(series) = tracked.process.as_ref().map(|process| process.series.clone()) {
-            let (objectives, observations) = api::observed(&self.valid.core, &series);
-            let status = tracked.status();
-            (status.objectives, status.observations) = (objectives, observations);
+        if let Some(process) = &tracked.process {
+            let status = tracked.trial.status.get_or_insert_default();
+            api::note(status, &self.valid.core, &process.readings.series, &process.readings.noted);
         }
         self.folder.write_trial(&tracked.trial)?;
         match &mut tracked.process {
@@ -407,6 +409,7 @@ impl Sweep {
             command: &command,
             environment: &environment,
             source,
+            grammar: &self.valid.template.grammar,
             grace: self.valid.template.grace_seconds(),
         };
         let on = if gpus.is_empty() { String::new() } else { format!(" (GPU {})", gpus.join(",")) };
@@ -444,10 +447,9 @@ impl Sweep {
         for (index, outcome) in overdue {
             let Some(tracked) = self.trials.get_mut(&index) else { continue };
             let Some(process) = &tracked.process else { continue };
-            let (observed, log) = (api::observed(&self.valid.core, &process.series), process.log_excerpt());
-            let status = tracked.status();
-            (status.objectives, status.observations) = observed;
-            status.log_tail = outcome::tail(&log);
+            let status = tracked.trial.status.get_or_insert_default();
+            api::note(status, &self.valid.core, &process.readings.series, &process.readings.noted);
+            status.log_tail = outcome::tail(&process.log_excerpt());
             // Recorded before its trainer goes.
             self.finish(index, outcome)?;
             if let Some(process) = self.trials.get_mut(&index).and_then(|tracked| tracked.process.as_mut()) {
@@ -466,7 +468,7 @@ impl Sweep {
             return Some(outcome::overdue(deadline, &process.log_excerpt()));
         }
         let limit = self.valid.report_timeout.filter(|limit| silent >= *limit)?;
-        Some(outcome::hung(limit, &process.series))
+        Some(outcome::hung(limit, &process.readings.series))
     }
 
     /// A trainer has ended.
@@ -488,20 +490,18 @@ impl Sweep {
             path: process.looked_in(),
             content: content.as_deref(),
             log: &log,
-            dropped: process.dropped(),
+            dropped: &process.readings.noted.dropped,
         };
         let mut outcome = match tracked.is_stopped() {
             true => outcome::stopped(tracked.trial.spec.stop.as_ref()),
-            false => outcome::outcome(ended.exit, &self.valid.core.objective, &process.series, &evidence),
+            false => outcome::outcome(ended.exit, &self.valid.core.objective, &process.readings.series, &evidence),
         };
         if let (Some(error), Phase::Failed) = (unreadable, outcome.phase) {
             outcome.message += &format!("; {} cannot be read: {error}", process.looked_in().display());
         }
-        let dropped = process.dropped();
         let status = tracked.trial.status.get_or_insert_default();
-        (status.objectives, status.observations) = api::observed(&self.valid.core, &process.series);
+        api::note(status, &self.valid.core, &process.readings.series, &process.readings.noted);
         status.log_tail = outcome::tail(&log);
-        status.dropped = (!dropped.is_zero()).then_some(dropped);
         self.finish(ended.index, outcome)
     }
 
@@ -522,9 +522,8 @@ impl Sweep {
         let condition =
             |type_, reason: &str, message: &str| Condition::next(&old, type_, true, reason, message, None, time);
         status.conditions = vec![condition(FINISHED, &outcome.reason, &outcome.message)];
-        if let Some(dropped) = &status.dropped {
-            status.conditions.push(condition("MetricsDropped", "Dropped", &dropped.to_string()));
-        }
+        let notes = api::notes(status);
+        status.conditions.extend(notes.iter().map(|(type_, reason, message)| condition(type_, reason, message)));
         status.phase = outcome.phase;
         status.message = Some(clipped(&outcome.message, 1024));
         status.completion_time = Some(MicroTime(time));
@@ -533,6 +532,15 @@ impl Sweep {
         match outcome.phase {
             Phase::Failed => self.screen.line(&text),
             _ => self.screen.event(&text),
+        }
+        for (type_, _, message) in notes {
+            // Steps are counted in every trial alike, and a missing metric is told with what was dropped.
+            let is_told = outcome.message.contains(&message) || (type_ == "StepsCounted" && self.told_counted_steps);
+            self.told_counted_steps |= type_ == "StepsCounted";
+            if !is_told {
+                let of = if type_ == "MetricsDropped" { "dropped " } else { "" };
+                self.screen.line(&format!("trial {}: {of}{message}", tracked.name()));
+            }
         }
         Ok(())
     }
@@ -591,8 +599,7 @@ impl Sweep {
             let status = tracked.status();
             status.phase = Phase::Pending;
             status.message = Some("interrupted: it is run again".to_owned());
-            status.objectives.clear();
-            status.observations.clear();
+            api::note(status, &self.valid.core, &core::Series::default(), &Noted::default());
             self.folder.write_trial(&tracked.trial)?;
         }
         let finished = self.trials.values().filter(|tracked| tracked.phase().is_finished()).count();
@@ -692,7 +699,8 @@ impl Sweep {
 
     fn row(&self, tracked: &Tracked) -> Row {
         let objective = &self.valid.core.objective;
-        let live = tracked.process.as_ref().map(|process| process.series.value(objective.value, objective.direction));
+        let live =
+            tracked.process.as_ref().map(|process| process.readings.series.value(objective.value, objective.direction));
         let recorded = || {
             let objectives = &tracked.trial.status.as_ref()?.objectives;
             objectives.first().map(|objective| (objective.step.unwrap_or_default(), objective.value))

@@ -5,25 +5,34 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::noted::example;
+
 /// How much of what a trainer wrote was dropped, and why.
-#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Dropped {
     /// Lines longer than 64 KiB.
     #[serde(skip_serializing_if = "is_zero")]
     pub too_long: u64,
-    /// Lines that begin as a JSON object and are none.
+    /// Lines that begin as a JSON object, or as an array of them, and are none.
     #[serde(skip_serializing_if = "is_zero")]
     pub malformed: u64,
-    /// Values of an objective that are something else than a number, in JSON lines.
+    /// Values of a metric that was asked for that are no numbers, or begin like one and are none, such as `1,234.5`.
     #[serde(skip_serializing_if = "is_zero")]
     pub not_a_number: u64,
     /// Values of an objective that are NaN or infinite.
     #[serde(skip_serializing_if = "is_zero")]
     pub non_finite: u64,
-    /// Lines with a value of an objective whose step is negative, fractional or above 2^53.
+    /// Lines with a value of an objective whose step is negative, no number or above 2^53.
     #[serde(skip_serializing_if = "is_zero")]
     pub bad_step: u64,
+    /// Values of an objective at a lower step than one before.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub lower_step: u64,
+    /// The first line of which something was dropped, as far as it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(max = 200))]
+    pub example: Option<String>,
 }
 
 fn is_zero(count: &u64) -> bool {
@@ -41,20 +50,29 @@ impl Dropped {
         self.reasons().iter().fold(0, |total, (count, ..)| total.saturating_add(*count))
     }
 
+    /// Counts `more` of a reason, for which `line` is an example.
+    pub(super) fn count(&mut self, reason: impl FnOnce(&mut Dropped) -> &mut u64, more: u64, line: &str) {
+        if more > 0 {
+            *reason(self) += more;
+            self.example.get_or_insert_with(|| example(line));
+        }
+    }
+
     /// Each count with its words for one and for many.
-    fn reasons(&self) -> [(u64, &'static str, &'static str); 5] {
-        let Dropped { too_long, malformed, not_a_number, non_finite, bad_step } = *self;
+    fn reasons(&self) -> [(u64, &'static str, &'static str); 6] {
+        let Dropped { too_long, malformed, not_a_number, non_finite, bad_step, lower_step, .. } = *self;
         [
             (too_long, "line over 64 KiB", "lines over 64 KiB"),
             (malformed, "malformed JSON line", "malformed JSON lines"),
             (not_a_number, "value that is no number", "values that are no numbers"),
             (non_finite, "non-finite value", "non-finite values"),
             (bad_step, "line with an impossible step", "lines with an impossible step"),
+            (lower_step, "value at a lower step than the one before", "values at a lower step than the one before"),
         ]
     }
 }
 
-/// Such as `2 lines over 64 KiB, 3 non-finite values`; `nothing` where nothing was dropped.
+/// Such as `2 lines over 64 KiB, 3 non-finite values, such as "loss=nan"`; `nothing` where nothing was dropped.
 impl fmt::Display for Dropped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_zero() {
@@ -65,7 +83,7 @@ impl fmt::Display for Dropped {
             let comma = if index == 0 { "" } else { ", " };
             write!(f, "{comma}{count} {}", if count == 1 { one } else { many })?;
         }
-        Ok(())
+        self.example.as_ref().map_or(Ok(()), |example| write!(f, ", such as \"{example}\""))
     }
 }
 
@@ -78,9 +96,15 @@ mod tests {
     fn a_person_reads_only_the_reasons_that_occurred() {
         let dropped = Dropped { too_long: 2, non_finite: 3, ..Dropped::default() };
         assert_eq!(dropped.to_string(), "2 lines over 64 KiB, 3 non-finite values");
+        let mut dropped = dropped;
+        dropped.count(|dropped| &mut dropped.non_finite, 0, "nothing");
+        dropped.count(|dropped| &mut dropped.non_finite, 1, "loss=nan");
+        dropped.count(|dropped| &mut dropped.lower_step, 1, "epoch 1 loss=3");
+        let text = "2 lines over 64 KiB, 4 non-finite values, 1 value at a lower step than the one before, such as \"loss=nan\"";
+        assert_eq!(dropped.to_string(), text);
         assert_eq!(Dropped { bad_step: 1, ..Dropped::default() }.to_string(), "1 line with an impossible step");
         assert_eq!(Dropped::default().to_string(), "nothing");
-        assert_eq!(dropped.total(), 5);
+        assert_eq!(dropped.total(), 7);
         assert!(!dropped.is_zero() && Dropped::default().is_zero());
     }
 

@@ -1,24 +1,46 @@
-//! Metrics in a JSON object.
+//! Metrics in JSON objects.
 
 use std::collections::BTreeMap;
 
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::parse::{Found, Step, step_word};
+use super::number;
+use super::parse::{Found, Step, Vocabulary};
 
-/// What a line says that is a JSON object; None where it is malformed.
-pub(super) fn find(line: &str, wanted: impl Fn(&str) -> bool) -> Option<Found> {
-    let fields: BTreeMap<String, Value> =
-        serde_json::from_str(line).or_else(|_| serde_json::from_str(&quote_non_finite(line))).ok()?;
+type Fields = BTreeMap<String, Value>;
+
+/// What a line says that is a JSON object, with or without a comma behind it; None where it is malformed.
+pub(super) fn object(line: &str, vocabulary: &Vocabulary) -> Option<Found> {
+    read(line.strip_suffix(',').unwrap_or(line)).map(|fields| find(fields, vocabulary))
+}
+
+/// What each object of a line says that is a JSON array of objects; None where it is malformed.
+pub(super) fn array(line: &str, vocabulary: &Vocabulary) -> Option<Vec<Found>> {
+    let objects: Vec<Fields> = read(line)?;
+    Some(objects.into_iter().map(|fields| find(fields, vocabulary)).collect())
+}
+
+fn read<T: DeserializeOwned>(line: &str) -> Option<T> {
+    serde_json::from_str(line).or_else(|_| serde_json::from_str(&quote_non_finite(line))).ok()
+}
+
+fn find(fields: Fields, vocabulary: &Vocabulary) -> Found {
     let mut found = Found::default();
-    let mut step_rank = usize::MAX;
+    let mut best_rank = usize::MAX;
     for (name, value) in fields {
-        if let Some(rank) = step_word(&name).filter(|rank| *rank < step_rank)
-            && let Some(step) = step(&value)
+        if let Some(rank) = vocabulary.step_rank(&name) {
+            if let Some(step) = step(&value).filter(|_| rank < best_rank) {
+                (found.step, best_rank) = (step, rank);
+                found.step_word.clone_from(&name);
+            }
+        } else if vocabulary.is_other(&name)
+            && let Some(value) = value.as_f64().filter(|value| value.is_finite())
         {
-            (found.step, step_rank) = (step, rank);
+            found.others.push((name, value));
+            continue;
         }
-        if wanted(&name) && !value.is_null() {
+        if vocabulary.is_objective(&name) && !value.is_null() {
             match number(&value) {
                 Some(value) => {
                     found.values.insert(name, value);
@@ -27,13 +49,13 @@ pub(super) fn find(line: &str, wanted: impl Fn(&str) -> bool) -> Option<Found> {
             }
         }
     }
-    Some(found)
+    found
 }
 
 fn number(value: &Value) -> Option<f64> {
     match value {
         Value::Number(number) => number.as_f64(),
-        Value::String(text) => text.trim().parse().ok(),
+        Value::String(text) => number::whole(text.trim()),
         _ => None,
     }
 }
@@ -41,7 +63,7 @@ fn number(value: &Value) -> Option<f64> {
 fn step(value: &Value) -> Option<Step> {
     match value {
         Value::Number(number) => Step::from_text(&number.to_string()),
-        Value::String(text) => Step::from_text(text.trim()),
+        Value::String(text) => number::leading_step(text.trim()),
         _ => None,
     }
 }

@@ -1,15 +1,17 @@
-//! From a line to a report.
+//! From a line to reports.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use super::{Dropped, json, text};
+use super::noted::{Noted, StepsCounted};
+use super::{Grammar, MAX_NAME, json, pattern, text};
 use crate::shown::shown_with_tabs;
 
 /// The highest step that is taken: up to it, every whole number is a JSON number in every language.
 pub const MAX_STEP: u64 = 1 << 53;
 
-/// The values that one line reports at one step. Only metrics that were asked for, never empty. One that is NaN or
-/// infinite says that the run has diverged.
+/// What is reported of objectives at one step, never empty. A value that is NaN or infinite says that the run has
+/// diverged.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
     /// The trainer's own progress unit.
@@ -18,24 +20,36 @@ pub struct Report {
     pub values: BTreeMap<String, f64>,
 }
 
-/// Finds metrics in lines, one line after the other.
+/// Finds metrics in the lines of one attempt, one line after the other.
 ///
-/// A line that begins with `{` is a JSON object; any other line is text with `name=value` or `name: value` in it,
-/// and so is a Python dictionary (`{'loss': 0.3}`), which is what Hugging Face's Trainer prints. A line without a
-/// step is one step after the last one of its metrics, and the first such line is step 1.
+/// A line that begins with `{` is a JSON object, one that begins with `[{` an array of them, each of which is a report;
+/// any other line is text with `name=value` or `name: value` in it, and so is a Python dictionary (`{'loss': 0.3}`),
+/// which is what Hugging Face's Trainer prints. What is a number is told in `number.rs`, once for all of them.
+///
+/// A line's step is the one that it names; else the one that a line of its own has announced (`Epoch 3/10`); else it is
+/// one after the last step of its metrics, and 1 for the first. Once a line with an objective has named a step that is
+/// no whole number, such as an epoch of 0.32, steps are counted like that for the whole run. A step that is lower than
+/// the last one of its metric is dropped.
 #[derive(Clone, Debug)]
 pub struct Parser {
-    /// The metrics that are asked for, with the last step of each.
-    last_steps: BTreeMap<String, Option<u64>>,
-    dropped: Dropped,
+    /// The objectives, with the last step of each.
+    objectives: BTreeMap<String, Option<u64>>,
+    grammar: Arc<Grammar>,
+    announced: Option<u64>,
+    counts_steps: bool,
 }
 
-/// What a line says about the metrics that were asked for.
+/// What a line, or an object of it, says.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     pub step: Step,
-    /// Finite or not.
+    /// The word that named the step.
+    pub step_word: String,
+    /// The objectives, finite or not.
     pub values: BTreeMap<String, f64>,
+    /// Other metrics, finite.
+    pub others: Vec<(String, f64)>,
+    /// How many values of metrics that were asked for are no numbers.
     pub not_a_number: u64,
 }
 
@@ -45,7 +59,9 @@ pub(super) enum Step {
     #[default]
     Missing,
     Given(u64),
-    /// Negative, fractional or too high.
+    /// Between two whole numbers.
+    Fractional,
+    /// Negative, too high or no number.
     Impossible,
 }
 
@@ -59,72 +75,135 @@ impl Step {
     }
 
     fn from_float(number: f64) -> Step {
-        let possible = number >= 0.0 && number <= MAX_STEP as f64 && number.fract() == 0.0;
-        if possible { Step::Given(number as u64) } else { Step::Impossible }
+        if !(0.0..=MAX_STEP as f64).contains(&number) {
+            Step::Impossible
+        } else if number.fract() == 0.0 {
+            Step::Given(number as u64)
+        } else {
+            Step::Fractional
+        }
     }
 }
 
 /// The words for a step. Where a JSON object has several of them, the first of this list counts.
 const STEP_WORDS: [&str; 5] = ["step", "epoch", "iteration", "global_step", "iter"];
 
-/// The place of a word for a step among [`STEP_WORDS`].
-pub(super) fn step_word(word: &str) -> Option<usize> {
-    STEP_WORDS.iter().position(|known| known.eq_ignore_ascii_case(word))
+/// Which names mean what.
+pub(super) struct Vocabulary<'a> {
+    objectives: &'a BTreeMap<String, Option<u64>>,
+    grammar: &'a Grammar,
+}
+
+impl Vocabulary<'_> {
+    /// The place of a word for a step among all of them, the one that counts first.
+    pub fn step_rank(&self, word: &str) -> Option<usize> {
+        match &self.grammar.step {
+            Some(own) => own.eq_ignore_ascii_case(word).then_some(0),
+            None => STEP_WORDS.iter().position(|known| known.eq_ignore_ascii_case(word)),
+        }
+    }
+
+    /// Whether the study says which word is the step.
+    pub fn has_own_step_word(&self) -> bool {
+        self.grammar.step.is_some()
+    }
+
+    pub fn is_objective(&self, name: &str) -> bool {
+        self.objectives.contains_key(name)
+    }
+
+    pub fn has_additional(&self) -> bool {
+        !self.grammar.additional.is_empty()
+    }
+
+    pub fn is_additional(&self, name: &str) -> bool {
+        self.grammar.additional.iter().any(|additional| additional == name)
+    }
+
+    /// Whether it can be a metric beside the objective.
+    pub fn is_other(&self, name: &str) -> bool {
+        !self.is_objective(name) && self.step_rank(name).is_none() && name.chars().count() <= MAX_NAME
+    }
 }
 
 impl Parser {
-    /// A parser for these metrics, and no others.
-    pub fn new<Name: Into<String>>(metrics: impl IntoIterator<Item = Name>) -> Parser {
-        let last_steps = metrics.into_iter().map(|name| (name.into(), None)).collect();
-        Parser { last_steps, dropped: Dropped::default() }
+    /// A parser for these objectives.
+    pub fn new<Name: Into<String>>(objectives: impl IntoIterator<Item = Name>, grammar: Arc<Grammar>) -> Parser {
+        let objectives = objectives.into_iter().map(|name| (name.into(), None)).collect();
+        Parser { objectives, grammar, announced: None, counts_steps: false }
     }
 
-    /// What the next line, without what ends it, reports. None where it reports nothing, or was dropped.
-    pub fn line(&mut self, line: &[u8]) -> Option<Report> {
+    /// Reads the next line, without what ends it: calls `each` with what it reports, and notes all else.
+    pub fn line(&mut self, line: &[u8], noted: &mut Noted, mut each: impl FnMut(Report)) {
         let decoded = String::from_utf8_lossy(line);
         let clean = shown_with_tabs(&decoded);
         let line = clean.trim();
-        let wanted = |name: &str| self.last_steps.contains_key(name);
-        let found = if line.starts_with('{') && !line.starts_with("{'") {
-            json::find(line, wanted)
+        let vocabulary = Vocabulary { objectives: &self.objectives, grammar: &self.grammar };
+        let is_array = line.strip_prefix('[').is_some_and(|inside| inside.trim_start().starts_with('{'));
+        let found = if is_array {
+            json::array(line, &vocabulary)
+        } else if line.starts_with('{') && !line.starts_with("{'") {
+            json::object(line, &vocabulary).map(|found| vec![found])
         } else {
-            Some(text::find(line, wanted))
+            let (found, announced) = if self.grammar.patterns.is_empty() {
+                (text::find(line, &vocabulary), text::announced(line, &vocabulary))
+            } else {
+                let found = pattern::find(line, &self.grammar.patterns, &vocabulary);
+                let announced = match found.step {
+                    Step::Given(step) if found.values.is_empty() && found.others.is_empty() => Some(step),
+                    _ => None,
+                };
+                (found, announced)
+            };
+            self.announced = announced.or(self.announced);
+            Some(vec![found])
         };
         match found {
-            Some(found) => self.report(found),
-            None => {
-                self.dropped.malformed += 1;
-                None
-            }
+            Some(found) => found.into_iter().filter_map(|found| self.report(found, line, noted)).for_each(&mut each),
+            None => noted.dropped.count(|dropped| &mut dropped.malformed, 1, line),
         }
     }
 
-    /// What was dropped so far; `too_long` is the [`LineSplitter`](super::LineSplitter)'s to know.
-    pub fn dropped(&self) -> Dropped {
-        self.dropped
-    }
-
-    fn report(&mut self, found: Found) -> Option<Report> {
-        let Found { step, values, not_a_number } = found;
-        self.dropped.not_a_number += not_a_number;
-        if values.is_empty() {
+    fn report(&mut self, found: Found, line: &str, noted: &mut Noted) -> Option<Report> {
+        let Found { step, step_word, mut values, others, not_a_number } = found;
+        noted.dropped.count(|dropped| &mut dropped.not_a_number, not_a_number, line);
+        let has_objective = !values.is_empty();
+        if !has_objective && others.is_empty() {
             return None;
         }
-        let last = values.keys().filter_map(|name| *self.last_steps.get(name)?).max();
-        let step = match step {
-            Step::Given(step) => Some(step),
-            Step::Missing => Some(last.map_or(1, |last| last + 1)).filter(|step| *step <= MAX_STEP),
-            Step::Impossible => None,
+        if step == Step::Fractional && has_objective && !self.counts_steps {
+            self.counts_steps = true;
+            noted.steps_counted = Some(StepsCounted::new(&step_word, line));
+        }
+        let named = match step {
+            _ if self.counts_steps => Ok(None),
+            Step::Given(step) => Ok(Some(step)),
+            Step::Missing => Ok(self.announced),
+            Step::Fractional => Ok(None),
+            Step::Impossible => Err(()),
         };
-        let Some(step) = step else {
-            self.dropped.bad_step += 1;
+        let last = values.keys().filter_map(|name| *self.objectives.get(name)?).max();
+        let counted = last.map_or(1, |last| last + 1);
+        let step = named.map(|named| if has_objective { named.or(Some(counted)) } else { named });
+        let Some(step) = step.ok().filter(|step| step.is_none_or(|step| step <= MAX_STEP)) else {
+            noted.dropped.count(|dropped| &mut dropped.bad_step, u64::from(has_objective), line);
             return None;
         };
+        for (name, value) in others {
+            let step = step.unwrap_or_else(|| noted.others.next_step(&name));
+            let is_asked = self.grammar.additional.contains(&name);
+            noted.others.push(&name, step, value, is_asked, self.grammar.additional.len());
+        }
+        let step = step?;
+        let reported = values.len();
+        values.retain(|name, _| self.objectives.get(name).is_none_or(|last| *last <= Some(step)));
+        noted.dropped.count(|dropped| &mut dropped.lower_step, (reported - values.len()) as u64, line);
         for name in values.keys() {
-            self.last_steps.insert(name.clone(), Some(step));
+            self.objectives.insert(name.clone(), Some(step));
         }
-        self.dropped.non_finite += values.values().filter(|value| !value.is_finite()).count() as u64;
-        Some(Report { step, values })
+        let non_finite = values.values().filter(|value| !value.is_finite()).count() as u64;
+        noted.dropped.count(|dropped| &mut dropped.non_finite, non_finite, line);
+        (!values.is_empty()).then_some(Report { step, values })
     }
 }
 
@@ -132,7 +211,7 @@ impl Parser {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::metrics::{LineSplitter, MAX_LINE};
+    use crate::metrics::{Dropped, LineSplitter, MAX_LINE, Pattern};
     use proptest::prelude::*;
 
     const METRICS: [&str; 4] = ["accuracy", "val/loss", "top-5", "f1@k"];
@@ -141,9 +220,53 @@ mod tests {
         Report { step, values: values.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect() }
     }
 
+    /// A parser and what it has noted.
+    struct Reading {
+        parser: Parser,
+        noted: Noted,
+    }
+
+    impl Reading {
+        fn by(grammar: Grammar) -> Reading {
+            Reading { parser: Parser::new(METRICS, Arc::new(grammar)), noted: Noted::default() }
+        }
+
+        fn new() -> Reading {
+            Reading::by(Grammar::default())
+        }
+
+        fn all(&mut self, line: &[u8]) -> Vec<Report> {
+            let mut reports = Vec::new();
+            self.parser.line(line, &mut self.noted, |report| reports.push(report));
+            reports
+        }
+
+        /// What a line reports that has one report at most.
+        fn line(&mut self, line: impl AsRef<[u8]>) -> Option<Report> {
+            let mut reports = self.all(line.as_ref());
+            assert!(reports.len() <= 1, "{reports:?}");
+            reports.pop()
+        }
+
+        /// (step, accuracy) of every report of these lines.
+        fn accuracies(&mut self, lines: &[&str]) -> Vec<(u64, f64)> {
+            let reports = lines.iter().flat_map(|line| self.all(line.as_bytes()));
+            reports.map(|report| (report.step, report.values["accuracy"])).collect()
+        }
+
+        fn dropped(&self) -> Dropped {
+            Dropped { example: None, ..self.noted.dropped.clone() }
+        }
+
+        fn others(&self) -> Vec<(String, Vec<u64>, Vec<f64>)> {
+            let summaries = self.noted.others.summaries().into_iter();
+            summaries.map(|summary| (summary.name, summary.steps, summary.values)).collect()
+        }
+    }
+
     /// What a line reports to a fresh parser.
     fn read(line: &str) -> Option<Report> {
-        Parser::new(METRICS).line(line.as_bytes())
+        Reading::new().line(line)
     }
 
     /// A line, and the step and the values that it reports.
@@ -157,8 +280,9 @@ mod tests {
 
     /// What was dropped after one line; the line reports nothing.
     fn dropped(line: &str) -> Dropped {
-        let mut parser = Parser::new(METRICS);
-        assert_eq!(parser.line(line.as_bytes()), None, "{line}");
+        let mut parser = Reading::new();
+        assert_eq!(parser.line(line), None, "{line}");
+        assert_eq!(parser.noted.dropped.example.is_some(), !parser.noted.dropped.is_zero(), "{line}");
         parser.dropped()
     }
 
@@ -240,9 +364,6 @@ mod tests {
             "accuracy",
             "accuracy=",
             "accuracy: high",
-            "accuracy=0.9ms",
-            "accuracy=1.2.3",
-            "accuracy=1_000",
             "accuracy 0.9",
             "loss=nan",
             "step=-1",
@@ -266,6 +387,13 @@ mod tests {
             r#"{"accuracy": 0.9"#,
             r#"{"accuracy": 0.9} x"#,
             "{accuracy=0.9}",
+            r#"[{"accuracy": 0.9}"#,
+            r#"[{"accuracy": 0.9}, 3]"#,
+            r#"[ {"accuracy": 0.9}] x"#,
+            "[{'accuracy': 0.9}]",
+            r#"{"accuracy": 0.9}{"accuracy": 0.8}"#,
+            r#"{"accuracy": 0.9},,"#,
+            r#"{"accuracy": 0.9}]"#,
             r#"{"a": 1e999, "accuracy": 1}"#,
             "{",
             &deep,
@@ -287,8 +415,8 @@ mod tests {
             r#"{"accuracy": "nan", "top-5": 0.5}"#,
         ];
         for line in lines {
-            let mut parser = Parser::new(METRICS);
-            let report = parser.line(line.as_bytes()).unwrap();
+            let mut parser = Reading::new();
+            let report = parser.line(line).unwrap();
             assert_eq!((report.step, report.values["top-5"]), (1, 0.5), "{line}");
             assert!(!report.values["accuracy"].is_finite(), "{line}");
             assert_eq!(parser.dropped(), Dropped { non_finite: 1, ..Dropped::default() }, "{line}");
@@ -297,9 +425,30 @@ mod tests {
 
     #[test]
     fn values_that_are_no_numbers_are_counted() {
-        for line in
-            [r#"{"accuracy": "high"}"#, r#"{"accuracy": true}"#, r#"{"accuracy": [0.9]}"#, r#"{"accuracy": {}}"#]
-        {
+        let lines = [
+            r#"{"accuracy": "high"}"#,
+            r#"{"accuracy": true}"#,
+            r#"{"accuracy": [0.9]}"#,
+            r#"{"accuracy": {}}"#,
+            r#"{"accuracy": "1,234.5"}"#,
+            r#"{"accuracy": "9870/10000"}"#,
+            r#"{"accuracy": "0.9 ms"}"#,
+            "accuracy=1,234.5",
+            "accuracy: 2.345,5",
+            "Accuracy: 9/10, accuracy: 9870/10000 (99%)",
+            "accuracy: 9870 / 10000",
+            "accuracy=00:01:30",
+            "accuracy=0,75",
+            "accuracy=0.5±0.1",
+            "accuracy=1.2.3",
+            "accuracy=12k",
+            "accuracy=0.9ms",
+            "accuracy=1_000",
+            "accuracy=0x1F",
+            "'accuracy': '1,5'",
+            "accuracy=1,5 (best accuracy=2)",
+        ];
+        for line in lines {
             assert_eq!(dropped(line), Dropped { not_a_number: 1, ..Dropped::default() }, "{line}");
         }
     }
@@ -308,24 +457,200 @@ mod tests {
     fn a_line_with_an_impossible_step_is_counted() {
         let lines = [
             r#"{"step": -1, "accuracy": 0.9}"#,
-            r#"{"step": 1.5, "accuracy": 0.9}"#,
+            r#"{"step": 9007199254740992.5e3, "accuracy": 0.9}"#,
             r#"{"step": 9007199254740993, "accuracy": 0.9}"#,
             r#"{"step": 1e300, "accuracy": 0.9}"#,
             r#"{"step": NaN, "accuracy": 0.9}"#,
             r#"{"step": 99999999999999999999999, "accuracy": 0.9}"#,
             "step=-1 accuracy=0.9",
-            "epoch 0.5 accuracy=0.9",
+            "epoch -0.5 accuracy=0.9",
+            "epoch nan accuracy=0.9",
             "step=18446744073709551616 accuracy=0.9",
-            "{'accuracy': 0.9, 'epoch': 0.25}",
         ];
         for line in lines {
             assert_eq!(dropped(line), Dropped { bad_step: 1, ..Dropped::default() }, "{line}");
         }
     }
 
+    #[test]
+    fn what_was_dropped_first_is_quoted() {
+        let mut parser = Reading::new();
+        parser.accuracies(&["accuracy=0.5", "epoch 1\t\x1b[1maccuracy=1,5", "accuracy=nan"]);
+        assert_eq!(parser.noted.dropped.example.as_deref(), Some("epoch 1 accuracy=1,5"));
+        assert_eq!(parser.noted.dropped.total(), 2);
+    }
+
+    #[test]
+    fn a_refused_number_is_not_replaced_by_another_one_of_its_line_and_a_word_is() {
+        let mut parser = Reading::new();
+        assert_eq!(parser.accuracies(&["accuracy=1,5 accuracy=2", "accuracy: high, accuracy=3"]), [(1, 3.0)]);
+    }
+
+    #[test]
+    fn an_array_reports_each_of_its_objects_and_an_object_may_have_a_comma_behind_it() {
+        let mut parser = Reading::new();
+        let lines = [
+            r#"[{"step":1,"accuracy":0.1},{"step":2,"accuracy":0.2}]"#,
+            r#"[ {"step":3,"accuracy":0.3}, {"note": 1} ]"#,
+            "[",
+            r#"  {"step":4,"accuracy":0.4},"#,
+            r#"  {"step":5,"accuracy":0.5}"#,
+            "]",
+            "[]",
+        ];
+        let read = parser.accuracies(&lines);
+        assert_eq!(read, [(1, 0.1), (2, 0.2), (3, 0.3), (4, 0.4), (5, 0.5)]);
+        assert!(parser.dropped().is_zero());
+    }
+
+    #[test]
+    fn from_the_first_fractional_step_on_every_report_is_one_step_after_the_last() {
+        // Hugging Face's Trainer with eval_strategy=steps.
+        let mut parser = Reading::new();
+        let read = parser.accuracies(&[
+            "{'loss': 0.71, 'epoch': 0.16}",
+            "{'eval_loss': 0.61, 'accuracy': 0.71, 'epoch': 0.32}",
+            "{'loss': 0.5, 'epoch': 0.48}",
+            "{'accuracy': 0.83, 'epoch': 0.65}",
+            "{'accuracy': 0.86, 'epoch': 1.0}",
+        ]);
+        assert_eq!(read, [(1, 0.71), (2, 0.83), (3, 0.86)]);
+        let counted = parser.noted.steps_counted.clone().unwrap();
+        let text = "steps are counted by reports, since epoch is no whole number in \"{'eval_loss': 0.61, 'accuracy': 0.71, 'epoch': 0.32}\"";
+        assert_eq!(counted.to_string(), text);
+        assert!(parser.dropped().is_zero());
+
+        for lines in [
+            ["epoch 1 accuracy=1", "epoch 2 accuracy=2", "epoch 2.99 accuracy=3", "epoch 7 accuracy=4"],
+            [
+                r#"{"epoch":1.0,"accuracy":1}"#,
+                r#"{"epoch":"2","accuracy":2}"#,
+                r#"{"epoch":2.5,"accuracy":3}"#,
+                r#"{"accuracy":4}"#,
+            ],
+        ] {
+            let mut parser = Reading::new();
+            assert_eq!(parser.accuracies(&lines), [(1, 1.0), (2, 2.0), (3, 3.0), (4, 4.0)]);
+        }
+    }
+
+    #[test]
+    fn a_step_that_goes_back_is_dropped_and_counted_and_the_same_step_is_not() {
+        let mut parser = Reading::new();
+        let folds =
+            (1..=3).flat_map(|fold| (1..=2).map(move |epoch| format!("fold {fold} epoch {epoch} accuracy=0.{fold}")));
+        let lines: Vec<String> = folds.collect();
+        let read = parser.accuracies(&lines.iter().map(String::as_str).collect::<Vec<_>>());
+        assert_eq!(read, [(1, 0.1), (2, 0.1), (2, 0.2), (2, 0.3)]);
+        assert_eq!(parser.dropped(), Dropped { lower_step: 2, ..Dropped::default() });
+        assert_eq!(parser.noted.dropped.example.as_deref(), Some("fold 2 epoch 1 accuracy=0.2"));
+    }
+
+    #[test]
+    fn a_round_in_brackets_is_a_step_at_the_start_of_a_line_before_a_tab_where_no_word_is_one() {
+        let cases = [
+            ("[92]\taccuracy:0.5", 92),
+            ("[0]\ttrain-loss:0.1\taccuracy:0.5", 0),
+            ("[92]\tstep=3 accuracy:0.5", 3),
+            ("[92] accuracy:0.5", 1),
+            ("x [92]\taccuracy:0.5", 1),
+            ("[92x]\taccuracy:0.5", 1),
+            ("[12:30]\taccuracy:0.5", 1),
+        ];
+        for (line, step) in cases {
+            assert_eq!(read(line), Some(report(step, &[("accuracy", 0.5)])), "{line}");
+        }
+    }
+
+    #[test]
+    fn an_epoch_on_a_line_of_its_own_holds_for_the_lines_below_it() {
+        for line in
+            ["Epoch 3/10", "Epoch 3", "=== Epoch 3 ===", "epoch: 3", "[Epoch 3/10]", "--- step #3 ---", "Epoch [3/10]"]
+        {
+            let mut parser = Reading::new();
+            let read = parser.accuracies(&[
+                line,
+                "12/12 - 1s - loss: 0.3 - accuracy: 0.5",
+                r#"{"accuracy": 0.6}"#,
+                "step=7 accuracy=1",
+            ]);
+            assert_eq!(read, [(3, 0.5), (3, 0.6), (7, 1.0)], "{line}");
+        }
+        for line in
+            ["Epoch 3: 100%", "Epoch 3 of 10", "Epoch 0.5", "Epoch", "\"step\": 3,", "Starting epoch 3", "Epoch 3x"]
+        {
+            let mut parser = Reading::new();
+            assert_eq!(parser.accuracies(&[line, "accuracy: 0.5"]), [(1, 0.5)], "{line}");
+        }
+    }
+
+    #[test]
+    fn a_study_may_say_which_word_is_the_step() {
+        let own = |step: &str| Reading::by(Grammar { step: Some(step.to_owned()), ..Grammar::default() });
+        let cases = [
+            ("global_step", r#"{"step": 1, "global_step": 900, "accuracy": 0.5}"#, 900),
+            ("trees", "epoch 2 trees=50 accuracy=0.5", 50),
+            ("trees", "epoch 2 accuracy=0.5", 1),
+            ("trees", "[7]\taccuracy:0.5", 1),
+            ("trainer/global_step", "trainer/global_step: 9, accuracy=0.5", 9),
+        ];
+        for (step, line, expected) in cases {
+            assert_eq!(own(step).line(line), Some(report(expected, &[("accuracy", 0.5)])), "{step}: {line}");
+        }
+        assert_eq!(own("tokens").line("tokens 1.5 accuracy=0.5").unwrap().step, 1);
+    }
+
+    #[test]
+    fn patterns_read_what_the_grammar_cannot_know_and_replace_it_for_text() {
+        let by = |patterns: &[&str]| {
+            Reading::by(Grammar { patterns: patterns.iter().map(|text| pattern(text)).collect(), ..Grammar::default() })
+        };
+        let lightgbm = r"^\[(?P<step>[0-9]+)\].*training's rmse: (?P<train>[0-9.]+).*valid_1's rmse: (?P<accuracy>\S+)";
+        let mut parser = by(&[lightgbm]);
+        let read = parser.accuracies(&[
+            "[100]\ttraining's rmse: 3.17\tvalid_1's rmse: 2.83",
+            "[200]\ttraining's rmse: 2.91\tvalid_1's rmse: 2.95",
+            "accuracy=7 is text that no pattern matches",
+            r#"{"step": 300, "accuracy": 2.5}"#,
+            "[400]\ttraining's rmse: 2.9\tvalid_1's rmse: 2,95",
+        ]);
+        assert_eq!(read, [(100, 2.83), (200, 2.95), (300, 2.5)]);
+        assert_eq!(parser.dropped(), Dropped { not_a_number: 1, ..Dropped::default() });
+        assert_eq!(parser.others(), [("train".to_owned(), vec![100, 200, 400], vec![3.17, 2.91, 2.9])]);
+        // A line with a step alone announces it.
+        let mut parser = by(&["^round (?P<step>[0-9]+) begins", "score (?P<accuracy>[0-9.]+)"]);
+        assert_eq!(parser.accuracies(&["round 5 begins", "score 0.5", "score 0.25 of 1"]), [(5, 0.5), (5, 0.25)]);
+        // A group that ends in a number's middle would cut it.
+        let mut parser = by(&["score (?P<accuracy>[0-9]+)"]);
+        assert_eq!(parser.accuracies(&["score 0.5", "score 9/10", "score 7"]), [(1, 9.0), (2, 7.0)]);
+        assert_eq!(parser.dropped().not_a_number, 1);
+    }
+
+    #[test]
+    fn other_metrics_are_kept_from_json_and_from_lines_with_the_objective() {
+        let mut parser = Reading::new();
+        for line in [
+            "12:30 pid: 17 port=80 lr=3",
+            r#"{"step": 1, "lr": 0.1, "name": "x", "bad": NaN, "ok": true, "accuracy": 0.5, "epoch": 2}"#,
+            r#"{"lr": 0.2}"#,
+            "epoch 5 accuracy=0.5 loss: 0.3, 7: 8 time: 9ms, lr=0.3 lr=4",
+        ] {
+            parser.all(line.as_bytes());
+        }
+        assert_eq!(
+            parser.others(),
+            [("lr".to_owned(), vec![1, 2, 5], vec![0.1, 0.2, 0.3]), ("loss".to_owned(), vec![5], vec![0.3]),]
+        );
+        let mut parser = Reading::by(Grammar { additional: vec!["lr".to_owned()], ..Grammar::default() });
+        parser.all(b"12:30 pid: 17 lr=3");
+        assert_eq!(parser.all(b"pid: 17 lr=1,5"), []);
+        assert_eq!(parser.others(), [("lr".to_owned(), vec![1], vec![3.0])]);
+        assert_eq!(parser.dropped().not_a_number, 1);
+    }
+
     fn steps(lines: &[&str]) -> Vec<Option<u64>> {
-        let mut parser = Parser::new(METRICS);
-        lines.iter().map(|line| parser.line(line.as_bytes()).map(|report| report.step)).collect()
+        let mut parser = Reading::new();
+        lines.iter().map(|line| parser.line(line).map(|report| report.step)).collect()
     }
 
     #[test]
@@ -339,7 +664,7 @@ mod tests {
 
     #[test]
     fn a_step_after_the_highest_one_is_impossible() {
-        let mut parser = Parser::new(METRICS);
+        let mut parser = Reading::new();
         assert_eq!(parser.line(b"step=9007199254740992 accuracy=1").unwrap().step, MAX_STEP);
         assert_eq!(parser.line(b"accuracy=1"), None);
         assert_eq!(parser.dropped(), Dropped { bad_step: 1, ..Dropped::default() });
@@ -347,7 +672,7 @@ mod tests {
 
     #[test]
     fn invalid_utf8_hides_nothing_else_of_its_line() {
-        let mut parser = Parser::new(METRICS);
+        let mut parser = Reading::new();
         assert_eq!(parser.line(b"\xff\xfe accuracy=0.5 \xc3").unwrap().values["accuracy"], 0.5);
         assert_eq!(parser.line(b"{\"note\": \"\xff\", \"accuracy\": 0.5}").unwrap().values["accuracy"], 0.5);
     }
@@ -380,29 +705,61 @@ mod tests {
             "accuracy='",
             "\u{fffd}",
             ".",
+            "a=1:",
+            "a=1,",
+            "a=n:",
+            "accuracy=x:",
+            "accuracy=1    ",
+            "[{},",
+            "1,1",
+            "epoch 1,",
+            "/ ",
         ];
-        let mut parser = Parser::new(METRICS);
+        let patterns_of =
+            |patterns: [&str; 2]| Grammar { patterns: patterns.map(pattern).to_vec(), ..Grammar::default() };
+        let parsers = [
+            Grammar::default(),
+            Grammar { additional: vec!["a".to_owned()], ..Grammar::default() },
+            patterns_of(["accuracy=(?P<accuracy>[0-9.]+)", "(?:(?P<step>a*)*(?P<b>a|aa)+)+$"]),
+        ];
+        let mut parsers = parsers.map(Reading::by);
         for pattern in patterns {
             for prefix in ["", "{\"a\":", "{\"accuracy\":\"", "accuracy=", "step="] {
                 let mut line = prefix.to_owned();
                 line.extend(std::iter::repeat_n(pattern, (MAX_LINE - prefix.len()) / pattern.len()));
-                for _ in 0..4 {
-                    parser.line(line.as_bytes());
+                for parser in &mut parsers {
+                    for _ in 0..4 {
+                        parser.all(line.as_bytes());
+                    }
                 }
             }
         }
     }
 
     /// The reports and the counters that a stream of bytes gives.
-    fn read_all<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Report>, Dropped) {
+    fn read_all<'a>(grammar: &Grammar, chunks: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Report>, Noted) {
         let mut splitter = LineSplitter::new();
-        let mut parser = Parser::new(METRICS);
+        let mut parser = Reading::by(grammar.clone());
         let mut reports = Vec::new();
         for chunk in chunks {
-            splitter.push(chunk, |line, _| reports.extend(parser.line(line)));
+            splitter.push(chunk, |line, _| reports.extend(parser.all(line)));
         }
-        splitter.finish(|line, _| reports.extend(parser.line(line)));
-        (reports, parser.dropped())
+        splitter.finish(|line, _| reports.extend(parser.all(line)));
+        (reports, parser.noted)
+    }
+
+    fn pattern(text: &str) -> Pattern {
+        text.to_owned().try_into().unwrap()
+    }
+
+    fn grammars() -> Vec<Grammar> {
+        let patterns =
+            vec![pattern("accuracy=(?P<accuracy>[^ ]*)"), pattern("Epoch (?P<step>[0-9/]+)(.*=(?P<lr>[0-9.e-]+))?")];
+        vec![
+            Grammar::default(),
+            Grammar { step: Some("epoch".to_owned()), additional: vec!["lr".to_owned()], ..Grammar::default() },
+            Grammar { patterns, ..Grammar::default() },
+        ]
     }
 
     /// Pieces that together often make lines with something in them.
@@ -436,6 +793,13 @@ mod tests {
             " ",
             "{\"step\":1,\"accuracy\":0.5}\n",
             "step=2 accuracy=",
+            "Epoch 3/27\n",
+            "[7]\t",
+            "[{\"accuracy\":1},{\"accuracy\":NaN,\"lr\":3}]\n",
+            "0.5",
+            "lr=",
+            ".5",
+            "1,5",
         ];
         prop_oneof![
             8 => prop::sample::select(KNOWN).prop_map(|text| text.as_bytes().to_vec()),
@@ -445,18 +809,38 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_in_any_chunking_give_the_same_reports_and_counters(
+        fn any_bytes_in_any_chunking_give_the_same_reports_and_notes(
             pieces in prop::collection::vec(piece(), 0..60),
             size in 1_usize..20,
+            grammar in prop::sample::select(grammars()),
         ) {
             let bytes = pieces.concat();
-            let whole = read_all([bytes.as_slice()]);
+            let whole = read_all(&grammar, [bytes.as_slice()]);
             // As texts, since NaN is not equal to itself.
-            prop_assert_eq!(format!("{:?}", read_all(bytes.chunks(size))), format!("{whole:?}"));
+            prop_assert_eq!(format!("{:?}", read_all(&grammar, bytes.chunks(size))), format!("{whole:?}"));
+            let mut last = BTreeMap::new();
             for report in &whole.0 {
                 prop_assert!(report.step <= MAX_STEP && !report.values.is_empty());
-                prop_assert!(report.values.iter().all(|(name, _)| METRICS.contains(&name.as_str())));
+                for name in report.values.keys() {
+                    prop_assert!(METRICS.contains(&name.as_str()));
+                    prop_assert!(last.insert(name, report.step) <= Some(report.step), "steps never go back");
+                }
             }
+            for other in whole.1.others.summaries() {
+                prop_assert!(other.min <= other.first && other.last <= other.max && other.steps.is_sorted_by(|a, b| a < b));
+                prop_assert!(!METRICS.contains(&other.name.as_str()));
+            }
+        }
+
+        #[test]
+        fn a_number_with_something_glued_to_it_is_never_cut(
+            digits in "[0-9]{1,4}",
+            glued in "([,'’_:/+\u{a0}\u{202f}\u{2009}-]|[.][0-9]{1,3}[.,]|[a-df-zµ±*>])[0-9]{1,4}",
+            behind in "[ ;)|]?",
+        ) {
+            let mut parser = Reading::new();
+            prop_assert_eq!(parser.line(format!("accuracy={digits}{glued}{behind}")), None);
+            prop_assert_eq!(parser.dropped(), Dropped { not_a_number: 1, ..Dropped::default() });
         }
 
         #[test]
@@ -464,7 +848,7 @@ mod tests {
             let value = f64::from_bits(bits);
             prop_assume!(value.is_finite());
             for line in [format!("accuracy={value:?} step={step}"), format!(r#"{{"step":{step},"accuracy":{value:?}}}"#)] {
-                let report = Parser::new(METRICS).line(line.as_bytes()).unwrap();
+                let report = read(&line).unwrap();
                 prop_assert_eq!((report.step, report.values["accuracy"].to_bits()), (step, value.to_bits()));
             }
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::Dropped;
+use super::{Dropped, Noted};
 
 /// One line of the sidecar's standard output: a JSON object such as
 /// `{"report":{"pod":"…","generation":1,"offset":35,"step":3,"metrics":{"accuracy":0.91}}}`.
@@ -17,7 +17,8 @@ pub enum SidecarLine {
         pod: String,
         /// Which content of the metrics file it is from; see [`FollowedLine`](super::FollowedLine).
         generation: u32,
-        /// Where the trainer's line ends in that content, in bytes.
+        /// Where the trainer's line ends in that content, in bytes; where the line holds several reports, those before its
+        /// last one are a few bytes before it: (generation, offset) increases from report to report.
         offset: u64,
         /// The trainer's own progress unit.
         step: u64,
@@ -29,9 +30,9 @@ pub enum SidecarLine {
     Heartbeat {
         /// UID of the pod.
         pod: String,
-        /// What was dropped so far.
-        #[serde(default, skip_serializing_if = "Dropped::is_zero")]
-        dropped: Dropped,
+        /// What was noted so far.
+        #[serde(flatten)]
+        noted: Noted,
         /// What a person should see to, for now.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         problem: Option<String>,
@@ -40,9 +41,9 @@ pub enum SidecarLine {
     End {
         /// UID of the pod.
         pod: String,
-        /// What was dropped in all.
-        #[serde(default, skip_serializing_if = "Dropped::is_zero")]
-        dropped: Dropped,
+        /// What was noted in all.
+        #[serde(flatten)]
+        noted: Noted,
         /// Why not all that it had written was printed.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         problem: Option<String>,
@@ -187,7 +188,7 @@ pub struct Point {
 
 impl Summary {
     /// The termination message, of at most [`MAX_SUMMARY`] bytes. What does not fit is left out: first the problem,
-    /// then the counters of what was dropped, then objectives from the last one on, then the pod.
+    /// then the example and the counters of what was dropped, then objectives from the last one on, then the pod.
     pub fn to_message(&self) -> String {
         let mut fitting = self.clone();
         loop {
@@ -205,7 +206,7 @@ impl Summary {
     }
 
     fn leave_out_the_least_important(&mut self) {
-        if self.problem.take().is_some() {
+        if self.problem.take().is_some() || self.dropped.example.take().is_some() {
         } else if !self.dropped.is_zero() {
             self.dropped = Dropped::default();
         } else if self.objectives.pop().is_none() {
@@ -223,6 +224,7 @@ fn to_json(value: &impl Serialize) -> String {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::metrics::StepsCounted;
     use proptest::prelude::*;
 
     fn report(metrics: &[(&str, f64)]) -> SidecarLine {
@@ -239,22 +241,35 @@ mod tests {
     #[test]
     fn lines_are_compact_and_their_form_is_fixed() {
         let dropped = Dropped { too_long: 2, ..Dropped::default() };
+        let mut noted = Noted { dropped: dropped.clone(), ..Noted::default() };
+        let some = noted.clone();
+        noted.dropped.example = Some("loss=1,5".into());
+        noted.steps_counted = Some(StepsCounted { word: "epoch".into(), example: "epoch 0.5".into() });
+        noted.others.push("lr", 3, 0.5, false, 0);
         let lines = [
             (
                 report(&[("accuracy", 0.91), ("loss", 3.0)]),
                 r#"{"report":{"pod":"u-1","generation":1,"offset":35,"step":3,"metrics":{"accuracy":0.91,"loss":3.0}}}"#,
             ),
             (
-                SidecarLine::Heartbeat { pod: "u-1".into(), dropped: Dropped::default(), problem: None },
+                SidecarLine::Heartbeat { pod: "u-1".into(), noted: Noted::default(), problem: None },
                 r#"{"heartbeat":{"pod":"u-1"}}"#,
             ),
             (
-                SidecarLine::Heartbeat { pod: "u-1".into(), dropped, problem: Some("no".into()) },
+                SidecarLine::Heartbeat { pod: "u-1".into(), noted: some.clone(), problem: Some("no".into()) },
                 r#"{"heartbeat":{"pod":"u-1","dropped":{"tooLong":2},"problem":"no"}}"#,
             ),
             (
-                SidecarLine::End { pod: "u-1".into(), dropped, problem: None },
+                SidecarLine::End { pod: "u-1".into(), noted: some, problem: None },
                 r#"{"end":{"pod":"u-1","dropped":{"tooLong":2}}}"#,
+            ),
+            (
+                SidecarLine::End { pod: "u-1".into(), noted, problem: None },
+                concat!(
+                    r#"{"end":{"pod":"u-1","dropped":{"tooLong":2,"example":"loss=1,5"},"#,
+                    r#""stepsCounted":{"word":"epoch","example":"epoch 0.5"},"#,
+                    r#""metrics":[{"name":"lr","count":1,"first":0.5,"last":0.5,"min":0.5,"max":0.5,"steps":[3],"values":[0.5]}]}}"#,
+                ),
             ),
         ];
         for (line, text) in lines {

@@ -14,6 +14,7 @@ use std::str::FromStr;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::api::Direction;
+use crate::metrics::Grammar;
 use session::Session;
 
 /// Follows a trainer's metrics file and prints its reports as JSON lines.
@@ -25,6 +26,9 @@ pub struct Args {
     /// A metric to report, the study's objective first; may be given several times
     #[arg(long = "objective", value_name = "METRIC=Maximize|Minimize", required = true)]
     pub objectives: Vec<Objective>,
+    /// What the study says of the trainer's lines, as JSON
+    #[arg(long, value_name = "JSON", default_value = "{}", value_parser = grammar)]
+    pub grammar: Grammar,
     /// UID of the pod, printed with everything
     #[arg(long, env = "SWEEP_POD_UID", value_name = "UID")]
     pub pod_uid: String,
@@ -59,6 +63,10 @@ impl FromStr for Objective {
             .and_then(|(metric, word)| Some(Objective { metric: metric.to_owned(), direction: direction(word)? }))
             .ok_or_else(|| "expected METRIC=Maximize or METRIC=Minimize".to_owned())
     }
+}
+
+fn grammar(text: &str) -> Result<Grammar, String> {
+    serde_json::from_str(text).map_err(|error| error.to_string())
 }
 
 /// Why the sidecar cannot do its work. What is wrong with the metrics file is none of these: it is reported, and tried

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::io::{self, Write};
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -11,7 +12,7 @@ use super::message::TerminationMessage;
 use super::{Args, Objective};
 use crate::core::beats;
 use crate::metrics::{
-    Dropped, FileFollower, FollowedLine, ObjectiveSummary, Parser, Point, Report, SidecarLine, Summary,
+    FileFollower, FollowedLine, Noted, ObjectiveSummary, Parser, Point, Report, SidecarLine, Summary,
 };
 
 /// How long a report may wait in the file.
@@ -27,6 +28,7 @@ pub(super) struct Session<Output> {
     objectives: Vec<Objective>,
     follower: FileFollower,
     parser: Parser,
+    noted: Noted,
     message: TerminationMessage,
     heartbeat_interval: Duration,
     /// What was reported, of each objective.
@@ -42,7 +44,11 @@ impl<Output: Write> Session<Output> {
             output,
             pod: args.pod_uid,
             follower: FileFollower::new(args.file),
-            parser: Parser::new(args.objectives.iter().map(|objective| objective.metric.as_str())),
+            parser: Parser::new(
+                args.objectives.iter().map(|objective| objective.metric.as_str()),
+                Arc::new(args.grammar),
+            ),
+            noted: Noted::default(),
             message: TerminationMessage::new(args.termination_message),
             heartbeat_interval: Duration::from_secs(args.heartbeat),
             seen: vec![None; args.objectives.len()],
@@ -61,8 +67,11 @@ impl<Output: Write> Session<Output> {
             self.follow(FileFollower::poll)?;
             if Instant::now() >= next_heartbeat {
                 next_heartbeat = Instant::now() + self.heartbeat_interval;
-                let line =
-                    SidecarLine::Heartbeat { pod: self.pod.clone(), dropped: self.dropped(), problem: self.problem() };
+                let line = SidecarLine::Heartbeat {
+                    pod: self.pod.clone(),
+                    noted: self.noted.clone(),
+                    problem: self.problem(),
+                };
                 self.print(&line)?;
             }
             if self.message.is_due() {
@@ -97,7 +106,7 @@ impl<Output: Write> Session<Output> {
         }
         self.write_message();
         result?;
-        let line = SidecarLine::End { pod: self.pod.clone(), dropped: self.dropped(), problem: self.problem() };
+        let line = SidecarLine::End { pod: self.pod.clone(), noted: self.noted.clone(), problem: self.problem() };
         self.print(&line)
     }
 
@@ -108,14 +117,19 @@ impl<Output: Write> Session<Output> {
             Err(error) => (Vec::new(), Some(file_problem(&error))),
         };
         self.file_problem = problem;
+        self.noted.dropped.too_long = self.follower.too_long();
+        let mut reports = Vec::new();
         for line in lines {
-            if let Some(report) = self.parser.line(&line.bytes) {
+            self.parser.line(&line.bytes, &mut self.noted, |report| reports.push(report));
+            let last = reports.len().saturating_sub(1);
+            for (index, report) in reports.drain(..).enumerate() {
                 self.count += 1;
                 self.remember(&report);
                 self.print(&SidecarLine::Report {
                     pod: self.pod.clone(),
                     generation: line.generation,
-                    offset: line.offset,
+                    // Each has an offset of its own, still inside of the line: an object is longer than a byte.
+                    offset: line.offset.saturating_sub((last - index) as u64),
                     step: report.step,
                     metrics: report.values,
                 })?;
@@ -157,15 +171,11 @@ impl<Output: Write> Session<Output> {
             objectives: self.seen.iter().flatten().cloned().collect(),
             count: self.count,
             pod: self.pod.clone(),
-            dropped: self.dropped(),
+            dropped: self.noted.dropped.clone(),
             problem: self.problem(),
         };
         let result = self.message.write(summary.to_message());
         self.message_problem = result.err().map(|error| format!("cannot write the termination message: {error}"));
-    }
-
-    fn dropped(&self) -> Dropped {
-        Dropped { too_long: self.follower.too_long(), ..self.parser.dropped() }
     }
 
     fn problem(&self) -> Option<String> {

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
 use super::*;
-use crate::metrics::{Dropped, ObjectiveSummary, Point, SidecarLine, Summary};
+use crate::metrics::{Dropped, Noted, ObjectiveSummary, Point, SidecarLine, Summary};
 
 /// What a sidecar has printed so far.
 #[derive(Clone, Default)]
@@ -65,6 +65,7 @@ fn args(dir: &Path) -> Args {
     Args {
         file: dir.join("metrics"),
         objectives: vec!["accuracy=Maximize".parse().unwrap(), "loss=Minimize".parse().unwrap()],
+        grammar: Grammar::default(),
         pod_uid: "u-1".into(),
         termination_message: dir.join("message"),
         heartbeat: 1,
@@ -126,8 +127,9 @@ async fn reports_are_printed_as_they_come_and_the_end_comes_last() {
     let (printed, summary) = sidecar.end().await;
 
     assert_eq!(printed.reports(), [(1, 26, 1, 0.5), (1, 61, 2, 0.7), (1, 74, 3, f64::INFINITY), (1, 93, 4, 0.6)]);
-    let dropped = Dropped { non_finite: 1, ..Dropped::default() };
-    assert_eq!(printed.lines().last(), Some(&SidecarLine::End { pod: "u-1".into(), dropped, problem: None }));
+    let dropped = Dropped { non_finite: 1, example: Some("accuracy=inf".into()), ..Dropped::default() };
+    let noted = Noted { dropped: dropped.clone(), ..Noted::default() };
+    assert_eq!(printed.lines().last(), Some(&SidecarLine::End { pod: "u-1".into(), noted, problem: None }));
     let (second, third) = (Point { step: 2, value: 0.7 }, Point { step: 4, value: 0.6 });
     let loss = Point { step: 2, value: 0.3 };
     assert_eq!(

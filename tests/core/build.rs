@@ -46,6 +46,18 @@ fn a_job_with_a_metrics_file_and_a_gpu() {
 }
 
 #[test]
+fn what_lines_look_like_reaches_the_sidecar_as_one_argument_in_which_nothing_is_expanded() {
+    let patterns = json!(["^a$|(?P<accuracy>$(x)|[0-9.]+)"]);
+    let metrics = json!({"file": {"patterns": patterns}, "step": "global_step", "additional": ["lr", "val/loss"]});
+    let job = built(&[("/metrics", metrics.clone())], &ADAM);
+    let sidecar = &job["spec"]["template"]["spec"]["initContainers"][0];
+    insta::assert_yaml_snapshot!("grammar", sidecar["args"]);
+    let read = sidecar["args"][3].as_str().unwrap().strip_prefix("--grammar=").unwrap().replace("$$", "$");
+    let grammar: sweep_operator::metrics::Grammar = serde_json::from_str(&read).unwrap();
+    assert_eq!(grammar, *study(&[("/metrics", metrics)]).template.grammar);
+}
+
+#[test]
 fn a_job_whose_metrics_are_printed_has_neither_sidecar_nor_volume() {
     let job = built(&[("/metrics", json!({"stdout": {}})), ("/gpu", Value::Null)], &ADAM);
     insta::assert_yaml_snapshot!("stdout", job);

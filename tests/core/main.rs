@@ -5,6 +5,7 @@
 mod build;
 mod decide;
 mod files;
+mod metrics;
 mod pruners;
 mod samplers;
 mod space;

@@ -371,6 +371,46 @@ fn samplers_pruners_and_metrics() {
 }
 
 #[test]
+fn what_metrics_look_like() {
+    let patterns = |patterns: serde_json::Value| json!({"stdout": {"patterns": patterns}});
+    let good = "acc (?P<accuracy>[0-9.]+)";
+    let p = "spec.metrics.stdout.patterns";
+    all_are_refused(&[
+        ("/metrics", patterns(json!([good, "("])), &format!("{p}[1]"), "is no regular expression: unclosed group"),
+        ("/metrics", patterns(json!(["acc [0-9]+"])), &format!("{p}[0]"), "has no named group: write (?P<step>"),
+        ("/metrics", patterns(json!([good, "x".repeat(513)])), &format!("{p}[1]"), "has more than 512 characters"),
+        (
+            "/metrics",
+            patterns(json!([r"(?P<a>(\w{50}){50})"])),
+            &format!("{p}[0]"),
+            "is too big: bound its repetitions",
+        ),
+        ("/metrics", patterns(json!(vec![good; 17])), p, "has more than 16 patterns"),
+        (
+            "/metrics",
+            patterns(json!(["(?P<loss>.*)"])),
+            p,
+            "none has a group for the objective's metric: write (?P<accuracy>",
+        ),
+        ("/metrics", json!({"file": {"patterns": ["("]}}), "spec.metrics.file.patterns[0]", "is no regular expression"),
+        ("/metrics", json!({"file": {}, "step": "1st"}), "spec.metrics.step", "is not a name"),
+        ("/metrics", json!({"file": {}, "step": "accuracy"}), "spec.metrics.step", "it cannot be both"),
+        ("/metrics", json!({"file": {}, "additional": ["a", ""]}), "spec.metrics.additional[1]", "1 to 64 characters"),
+        ("/metrics", json!({"file": {}, "additional": ["a", "a"]}), "spec.metrics.additional[1]", "stands there twice"),
+        ("/metrics", json!({"file": {}, "additional": ["accuracy"]}), "spec.metrics.additional[0]", "is kept whole"),
+        ("/metrics", json!({"file": {}, "additional": vec!["a"; 33]}), "spec.metrics.additional", "more than 32"),
+    ]);
+    let other = [("/objectives/0/metric", json!("val/acc")), ("/metrics", patterns(json!([good])))];
+    let problems = check(patched(&other)).err().unwrap();
+    assert!(
+        problems[0].to_string().starts_with(&format!("{p}: none can have a group of the name \"val/acc\"")),
+        "{problems:?}"
+    );
+    let all = json!({"stdout": {"patterns": [good, r"^\[(?P<step>\d+)\]\s+(?P<lr>\S+) \w+"]}, "step": "global_step", "additional": ["lr"]});
+    assert!(check(patched(&[("/metrics", all)])).is_ok());
+}
+
+#[test]
 fn limits_and_outputs() {
     all_are_refused(&[
         ("/maxTrials", json!(0), "spec.maxTrials", "must be from 1 to 10000"),

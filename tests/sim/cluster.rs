@@ -404,7 +404,7 @@ impl Cluster {
                     run.heartbeat = now + Duration::from_secs(20);
                     self.print(
                         uid,
-                        &SidecarLine::Heartbeat { pod: uid.to_owned(), dropped: Default::default(), problem: None },
+                        &SidecarLine::Heartbeat { pod: uid.to_owned(), noted: Default::default(), problem: None },
                     );
                 }
                 if now >= run.next {
@@ -491,7 +491,7 @@ impl Cluster {
         let now = seconds(store.now());
         store.promises.ended(uid, run.step >= run.script.steps, code);
         if code.is_some() {
-            self.print(uid, &SidecarLine::End { pod: uid.to_owned(), dropped: Default::default(), problem: None });
+            self.print(uid, &SidecarLine::End { pod: uid.to_owned(), noted: Default::default(), problem: None });
         }
         if let Some(log) = self.logs.get_mut(uid) {
             log.closed = true;

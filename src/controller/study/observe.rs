@@ -63,7 +63,7 @@ fn view(trials: Vec<Arc<Trial>>, occupied: &BTreeSet<String>, valid: &ValidStudy
         .iter()
         .map(|trial| {
             let pod = trial.status.as_ref().and_then(|status| status.run.as_ref()?.pod_uid.clone());
-            let live = pod.and_then(|uid| context.followers.reports(&uid)).map(|reports| reports.series);
+            let live = pod.and_then(|uid| context.followers.series(&uid));
             // After a restart the log is read again from its start: until then the status knows more.
             let recorded =
                 trial.status.as_ref().and_then(|status| status.observations.first()).map_or(0, |series| series.count);

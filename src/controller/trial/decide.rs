@@ -14,12 +14,12 @@ use super::super::follow::Reports;
 use super::super::objects::is_owned_by;
 use super::pods::{self, PodState};
 use crate::api::{
-    Condition, DesiredState, FINISHED, LABEL_TRIAL, PRUNED, Phase, Run, Study, Trial, TrialStatus, observations,
-    observed, report_timeout,
+    Condition, DesiredState, FINISHED, LABEL_TRIAL, PRUNED, Phase, Run, Study, Trial, TrialStatus, note, notes,
+    observations, report_timeout,
 };
 use crate::build::{SIDECAR_CONTAINER, Source, job_name};
 use crate::core::{MAX_DISRUPTIONS, Series, reason};
-use crate::metrics::{Point, Summary};
+use crate::metrics::{Noted, Point, Summary};
 use crate::validate::ValidStudy;
 
 /// How long a Trial may be in a trouble that only a person can end before it has failed.
@@ -239,12 +239,12 @@ impl Seen<'_> {
         if is_leaving || self.reports.ended || silent < limit {
             return None;
         }
-        Some(report_timeout(limit, self.reports.series.last_step()))
+        Some(report_timeout(limit, self.reports.readings.series.last_step()))
     }
 
     /// When the last report was taken; where there is none, when the trainer started, or the operator after it.
     fn last_sign(&self, since: Timestamp) -> Timestamp {
-        self.reports.last.map_or(since, |last| last.max(since))
+        self.reports.readings.last.or(self.reports.begun).map_or(since, |last| last.max(since))
     }
 
     fn next_look(&self, since: Timestamp) -> Duration {
@@ -315,8 +315,9 @@ impl Seen<'_> {
         if let Some(problem) = &self.reports.problem {
             message += &format!("; {problem}");
         }
-        if !self.reports.dropped.is_zero() {
-            message += &format!("; dropped: {}", self.reports.dropped);
+        let dropped = &self.reports.readings.noted.dropped;
+        if !dropped.is_zero() {
+            message += &format!("; dropped: {dropped}");
         }
         message
     }
@@ -324,7 +325,7 @@ impl Seen<'_> {
     /// Whether nothing more of the reports can come.
     fn is_all_read(&self) -> bool {
         let summary = self.pod.and_then(pods::summary);
-        let all_of_summary = || summary.is_some_and(|summary| summary.count <= self.reports.series.count());
+        let all_of_summary = || summary.is_some_and(|summary| summary.count <= self.reports.readings.reports);
         let has_log = self.pod.is_none_or(|pod| pods::has_log(pod, SIDECAR_CONTAINER));
         match self.study.template.source {
             Source::Stdout => !self.reports.unread,
@@ -346,7 +347,7 @@ impl Seen<'_> {
     fn final_series(&self, status: &TrialStatus) -> Series {
         let mut series = match self.is_behind(status) {
             true => self.recorded_series(status),
-            false => self.reports.series.clone(),
+            false => self.reports.readings.series.clone(),
         };
         let objective = &self.study.core.objective;
         let summary: Option<Summary> = self.pod.and_then(pods::summary);
@@ -377,20 +378,20 @@ impl Seen<'_> {
             }
             // Observations belong to an attempt: the next one starts without them.
             if run.pod_uid.replace(uid).is_some() {
-                (status.objectives, status.observations, status.dropped) = Default::default();
+                note(status, &self.study.core, &Series::default(), &Noted::default());
             }
         }
     }
 
     fn note_reports(&self, status: &mut TrialStatus) {
-        if self.reports.series.last_step().is_some() && !self.is_behind(status) {
-            self.note_series(status, &self.reports.series);
+        if self.reports.readings.series.last_step().is_some() && !self.is_behind(status) {
+            self.note_series(status, &self.reports.readings.series);
         }
     }
 
     /// Whether the status knows more: after a restart the log is read again from its start.
     fn is_behind(&self, status: &TrialStatus) -> bool {
-        self.reports.series.count() < self.recorded_series(status).count()
+        self.reports.readings.series.count() < self.recorded_series(status).count()
     }
 
     fn recorded_series(&self, status: &TrialStatus) -> Series {
@@ -398,8 +399,7 @@ impl Seen<'_> {
     }
 
     fn note_series(&self, status: &mut TrialStatus, series: &Series) {
-        (status.objectives, status.observations) = observed(&self.study.core, series);
-        status.dropped = Some(self.reports.dropped).filter(|dropped| !dropped.is_zero());
+        note(status, &self.study.core, series, &self.reports.readings.noted);
     }
 
     /// Records a run; its Job is created once that is written.
@@ -505,9 +505,7 @@ impl Seen<'_> {
             Condition::next(old, type_, holds, reason, message, generation, self.now)
         };
         let mut conditions = vec![next(type_, holds, reason, message)];
-        if let Some(dropped) = &status.dropped {
-            conditions.push(next("MetricsDropped", true, "LinesDropped", &dropped.to_string()));
-        }
+        conditions.extend(notes(status).iter().map(|(type_, reason, message)| next(type_, true, reason, message)));
         conditions
     }
 }

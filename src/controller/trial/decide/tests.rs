@@ -201,7 +201,8 @@ impl Scene {
 
     fn reported(mut self, points: &[(u64, f64)]) -> Scene {
         for (step, value) in points {
-            self.reports.series.push(*step, *value, ValueOf::Last, Direction::Maximize, &[]);
+            self.reports.readings.reports += 1;
+            self.reports.readings.series.push(*step, *value, ValueOf::Last, Direction::Maximize, &[]);
         }
         self
     }
@@ -533,7 +534,7 @@ mod the_report_timeout {
         }
 
         fn last_report(mut self, at: &str) -> Scene {
-            self.reports.last = Some(time(at));
+            self.reports.readings.last = Some(time(at));
             self
         }
     }
@@ -817,7 +818,7 @@ mod the_result {
     #[test]
     fn missing_metrics_are_told_with_what_was_dropped_and_what_is_wrong_with_the_file() {
         let mut scene = complete().all_read();
-        scene.reports.dropped = Dropped { non_finite: 2, ..Dropped::default() };
+        scene.reports.readings.noted.dropped = Dropped { non_finite: 2, ..Dropped::default() };
         scene.reports.problem = Some("the file is a directory".to_owned());
         let decision = scene.decide();
         assert!(

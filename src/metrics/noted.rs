@@ -1,0 +1,72 @@
+//! What is noted of a run beside its reports.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Dropped, MAX_NAME, Others};
+use crate::shown::shown;
+
+/// The longest line that is quoted, in characters.
+const LONGEST_EXAMPLE: usize = 200;
+
+/// What a parser notes of a run beside its reports.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Noted {
+    /// What was dropped.
+    #[serde(default, skip_serializing_if = "Dropped::is_zero")]
+    pub dropped: Dropped,
+    /// Why steps are counted, where they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub steps_counted: Option<StepsCounted>,
+    /// The metrics beside the objective.
+    #[serde(default, rename = "metrics", skip_serializing_if = "Others::is_empty")]
+    pub others: Others,
+}
+
+/// The trainer named a step that is no whole number: from then on, each report of a metric is one step after its last.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StepsCounted {
+    /// The word that named the step, such as `epoch`.
+    #[schemars(length(max = 64))]
+    pub word: String,
+    /// The first line with such a step.
+    #[schemars(length(max = 200))]
+    pub example: String,
+}
+
+impl StepsCounted {
+    pub(super) fn new(word: &str, line: &str) -> StepsCounted {
+        StepsCounted { word: word.chars().take(MAX_NAME).collect(), example: example(line) }
+    }
+}
+
+/// For a person.
+impl std::fmt::Display for StepsCounted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let StepsCounted { word, example } = self;
+        write!(f, "steps are counted by reports, since {word} is no whole number in \"{example}\"")
+    }
+}
+
+/// A line as it is quoted.
+pub(super) fn example(line: &str) -> String {
+    let line = shown(line);
+    let line = line.trim();
+    if line.chars().count() <= LONGEST_EXAMPLE {
+        return line.to_owned();
+    }
+    line.chars().take(LONGEST_EXAMPLE - 1).chain(['…']).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_quoted_as_a_person_may_see_it_and_bounded() {
+        assert_eq!(example(" [1]\trmse: 1,5\x1b[31m\u{202e} "), "[1] rmse: 1,5");
+        assert_eq!(example(&"ü".repeat(1000)).chars().count(), LONGEST_EXAMPLE);
+    }
+}
