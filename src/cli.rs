@@ -1,7 +1,7 @@
 //! The command line. Exit codes: 0 done, 1 the work failed, 2 the input is wrong, 130 interrupted.
 
 use std::hash::{BuildHasher, RandomState};
-use std::io::IsTerminal;
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -16,6 +16,7 @@ use crate::build::SidecarSettings;
 use crate::controller::{self, LeaseSettings};
 use crate::input::{load, print_problems};
 use crate::local;
+use crate::shown::shown;
 use crate::sidecar;
 use crate::validate::parse_duration;
 
@@ -159,6 +160,21 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Standard error, for log lines: what they quote, such as an API server's refusal, is cleaned as what a trainer wrote.
+struct CleanStderr;
+
+impl io::Write for CleanStderr {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(line);
+        io::stderr().write_all(format!("{}\n", shown(text.trim_end())).as_bytes())?;
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
 fn operator(args: OperatorArgs) -> ExitCode {
     let filter = match EnvFilter::try_new(&args.log) {
         Ok(filter) => filter,
@@ -167,9 +183,9 @@ fn operator(args: OperatorArgs) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| CleanStderr);
     match args.log_format {
-        LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Text => lines.init(),
         LogFormat::Json => lines.json().init(),
     }
     let lease = match lease(&args) {

@@ -4,7 +4,7 @@
 //!
 //! - [`core`]: what a sweep does next, as pure functions; knows neither Kubernetes nor files.
 //! - [`metrics`]: bytes that a trainer wrote into observations.
-//! - [`shown`]: a line that a trainer wrote, as a person may see it.
+//! - [`shown`]: a line that a trainer wrote, as a person may see it; [`last_words`]: what its log says of its failure.
 //! - [`api`]: the wire types Study and Trial, and their CRDs.
 //! - [`validate`]: from a spec to a valid study, or to every problem with its field path.
 //! - [`build`]: from a Trial to its Job, as pure functions.
@@ -20,6 +20,7 @@ pub mod cli;
 pub mod controller;
 pub mod core;
 pub mod input;
+pub mod last_words;
 pub mod local;
 pub mod metrics;
 pub mod shown;

@@ -390,6 +390,27 @@ fn an_interrupted_run_says_how_to_go_on_and_costs_its_trials_nothing() {
 }
 
 #[test]
+fn a_trainers_text_is_shown_as_a_terminal_shows_it_and_its_log_stays_as_it_wrote_it() {
+    let printed = "20%|##| 1/5 [loss=0.1]\r40%|###| 2/5\r\x1b[31mout of\tmem\u{202e}ory\x1b[0m\x1b[2J\x1b]0;owned\x07";
+    let sandbox = Sandbox::new(&Spec {
+        fields: "maxTrials: 1",
+        metrics: "stdout",
+        script: r#"printf '20%%|##| 1/5 [loss=0.1]\r40%%|###| 2/5\r\033[31mout of\tmem\342\200\256ory\033[0m\033[2J\033]0;owned\007'
+exit 1"#,
+    });
+    let run = sandbox.run(&[]).ended(1).says("trial t-0000 failed: exit code 1: out of memory\n");
+    for text in [&run.out, &run.err] {
+        assert!(!text.contains(|c: char| (c.is_control() && c != '\n') || c == '\u{202e}'), "{text:?}");
+    }
+    let status = &sandbox.trials()[0]["status"];
+    assert_eq!(status["message"], "exit code 1: out of memory");
+    assert_eq!(status["conditions"][0]["message"], "exit code 1: out of memory");
+    assert_eq!(status["logTail"], "out of memory");
+    let log = fs::read_to_string(sandbox.state().join("logs/t-0000.log")).unwrap();
+    assert!(log.ends_with(printed), "{log:?}");
+}
+
+#[test]
 fn failing_trainers_fail_the_study_with_their_last_words() {
     let sandbox = Sandbox::new(&Spec {
         fields: "maxTrials: 9\nmaxFailedTrials: 1\nsampler: {random: {}}",

@@ -6,6 +6,8 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::shown::shown;
+
 /// One aspect of an object's state, as `metav1.Condition`.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -41,7 +43,7 @@ pub enum ConditionStatus {
 }
 
 impl Condition {
-    /// A condition as it shall stand now. `old` are the conditions so far: the transition time is kept
+    /// A condition as it shall stand now; its message is cleaned as what a trainer wrote. `old` are the conditions so far: the transition time is kept
     /// where the status has not changed.
     pub fn next(
         old: &[Condition],
@@ -61,7 +63,7 @@ impl Condition {
             type_: type_.to_owned(),
             status,
             reason: reason.to_owned(),
-            message: bounded(message),
+            message: bounded(&shown(message)),
             last_transition_time: since,
             observed_generation: generation,
         }

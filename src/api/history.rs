@@ -8,7 +8,9 @@ use super::{
     SamplerRecord, StudyStatus, Trial, TrialSpec, TrialStatus,
 };
 use crate::core::{self, Limits, Phase, Proposal, Recorded, Series, Study, reason, trial_name};
+use crate::last_words::up_to_failure;
 use crate::metrics::Noted;
+use crate::shown::shown;
 use crate::validate::parse_duration;
 
 /// The Trial object of a proposal.
@@ -54,8 +56,8 @@ pub fn core_trial(study: &Study, trial: &Trial, live: Option<Series>, occupied: 
         failure: failed.then(|| reason::failure(finished_reason(status), series.diverged().is_some())),
         series,
         template: status.run.as_ref().and_then(|run| u64::from_str_radix(run.template_hash.as_deref()?, 16).ok()),
-        message: status.message.clone(),
-        last_words: status.log_tail.as_deref().filter(|_| failed).map(last_words).unwrap_or_default(),
+        message: status.message.as_deref().map(|message| shown(message).into_owned()),
+        last_words: status.log_tail.as_deref().filter(|_| failed).map(|log| up_to_failure(log, 3)).unwrap_or_default(),
     }
 }
 
@@ -63,12 +65,6 @@ pub fn core_trial(study: &Study, trial: &Trial, live: Option<Series>, occupied: 
 fn finished_reason(status: &TrialStatus) -> &str {
     let finished = status.conditions.iter().find(|condition| condition.type_ == FINISHED);
     finished.map_or("", |finished| finished.reason.as_str())
-}
-
-/// The last lines of a log that say something.
-fn last_words(log: &str) -> Vec<String> {
-    let mut lines: Vec<String> = log.lines().map(str::trim).filter(|l| !l.is_empty()).map(str::to_owned).collect();
-    lines.split_off(lines.len().saturating_sub(3))
 }
 
 /// What a Study has recorded about itself.

@@ -7,6 +7,7 @@ use kube::runtime::events::{Event, EventType};
 use super::context::Context;
 use super::error::call;
 use crate::api::Trial;
+use crate::shown::shown;
 
 /// What an Event tells.
 pub struct Note<'a> {
@@ -28,7 +29,7 @@ pub async fn publish<K: Resource<DynamicType = ()>>(context: &Context, object: &
         type_: if note.warning { EventType::Warning } else { EventType::Normal },
         reason: note.reason.to_owned(),
         // The API takes at most 1 kB.
-        note: Some(note.message.chars().take(900).collect()),
+        note: Some(shown(&note.message).chars().take(900).collect()),
         action: note.action.to_owned(),
         secondary: note.trial.map(|name| trial(name, object)),
     };

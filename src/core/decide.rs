@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use jiff::Timestamp;
 
+use super::number::number;
 use super::pruner::Verdict;
 use super::ranking::{Best, beats, best};
 use super::reason::PRUNED;
@@ -350,7 +351,7 @@ impl View<'_> {
             EndReason::NoSuccessfulTrial => {
                 return format!("none of {} has a result{last}", counted(self.history.len() as u32, "trial", "trials"));
             }
-            EndReason::TargetReached => format!("target {} reached", limits.target.unwrap_or(f64::NAN)),
+            EndReason::TargetReached => format!("target {} reached", number(limits.target.unwrap_or(f64::NAN))),
             EndReason::MaxDurationReached => "maxDuration reached".to_owned(),
             EndReason::SearchSpaceExhausted => {
                 format!("every configuration of the search space was tried ({})", self.history.len())
@@ -362,7 +363,7 @@ impl View<'_> {
         match best {
             Some(best) => {
                 let trial = trial_name(&self.study.name, best.index);
-                format!("{what}; best {} {} of {trial}", self.study.objective.metric, best.value)
+                format!("{what}; best {} {} of {trial}", self.study.objective.metric, number(best.value))
             }
             None => what,
         }
@@ -374,7 +375,7 @@ impl View<'_> {
     }
 }
 
-/// How a trial failed, with the end of its log: what a person wants to know first. Bounded.
+/// How a trial failed, with the lines of its log up to that: what a person wants to know first. Bounded.
 fn failure(trial: &Trial) -> String {
     let message = trial.message.as_deref().unwrap_or_default();
     let Some(last) = trial.last_words.last() else {
@@ -383,7 +384,7 @@ fn failure(trial: &Trial) -> String {
     // The message may end with the last line already.
     let message = message.strip_suffix(last.as_str()).and_then(|rest| rest.strip_suffix(": ")).unwrap_or(message);
     let lines: Vec<String> = trial.last_words.iter().map(|line| clipped(line, 200)).collect();
-    format!("{}; its log ends: {}", clipped(message, 500), lines.join(" | "))
+    format!("{}; its log: {}", clipped(message, 500), lines.join(" | "))
 }
 
 fn clipped(text: &str, length: usize) -> String {

@@ -9,6 +9,7 @@ mod decide;
 mod linalg;
 mod minimise;
 mod normal;
+mod number;
 pub mod pruner;
 mod ranking;
 pub mod reason;
@@ -19,6 +20,7 @@ mod space;
 mod study;
 
 pub use decide::{Decision, Proposal, Recorded, State, Stop, decide, outlook};
+pub use number::number;
 pub use ranking::{Best, beats, best};
 pub use reason::PRUNED;
 pub use rng::{Stream, fnv1a, stream};

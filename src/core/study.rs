@@ -89,7 +89,7 @@ pub struct Trial {
     pub template: Option<u64>,
     /// Why it waits, or how it failed.
     pub message: Option<String>,
-    /// The last lines of a failed trial's log, three at most.
+    /// The lines of a failed trial's log up to what went wrong, three at most.
     pub last_words: Vec<String>,
 }
 

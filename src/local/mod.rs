@@ -6,6 +6,7 @@
 mod descendants;
 mod expand;
 mod gpus;
+mod layout;
 mod left_out;
 mod outcome;
 mod process;
@@ -132,7 +133,7 @@ fn carry_out(
 ) -> Result<(End, Sweep), Error> {
     let root = args.dir.clone().unwrap_or_else(|| Path::new(".sweep").join(&valid.core.name));
     let folder = Folder::open(&root)?;
-    let screen = Screen::new();
+    let mut screen = Screen::new();
     for warning in &valid.warnings {
         screen.line(&format!("warning: {warning}"));
     }

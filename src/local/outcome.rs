@@ -7,7 +7,8 @@ use jiff::SignedDuration;
 
 use crate::api::{PRUNED, StopRecord, report_timeout};
 use crate::build::{Deadline, Source};
-use crate::core::{Objective, Phase, Series, reason};
+use crate::core::{Objective, Phase, Series, number, reason};
+use crate::last_words;
 use crate::metrics::Dropped;
 
 /// How a trial ended.
@@ -45,10 +46,6 @@ pub struct Evidence<'a> {
     pub dropped: &'a Dropped,
 }
 
-/// How many lines of a log a Trial's status keeps.
-const TAIL_LINES: usize = 20;
-/// How many characters of a log a Trial's status keeps.
-const TAIL_CHARACTERS: usize = 4096;
 /// How many names a message lists.
 const NAMES: usize = 8;
 
@@ -78,20 +75,8 @@ pub fn overdue(deadline: Deadline, log: &str) -> Outcome {
     Outcome {
         phase: Phase::Failed,
         reason: reason::DEADLINE_EXCEEDED.to_owned(),
-        message: with_last_line(message, log),
+        message: last_words::with_line(message, last_words::failure(log).as_deref()),
     }
-}
-
-fn with_last_line(message: String, log: &str) -> String {
-    match last_line(log) {
-        Some(line) => format!("{message}: {}", clipped(line, 512)),
-        None => message,
-    }
-}
-
-/// The last line of the log often says best what went wrong.
-fn last_line(log: &str) -> Option<&str> {
-    log.lines().map(str::trim).rfind(|line| !line.is_empty())
 }
 
 /// How a trial that ran to its end ended.
@@ -102,15 +87,16 @@ pub fn outcome(exit: Exit, objective: &Objective, series: &Series, evidence: &Ev
             Some((step, value)) => Outcome {
                 phase: Phase::Succeeded,
                 reason: reason::SUCCEEDED.to_owned(),
-                message: format!("{} {value} (step {step})", objective.metric),
+                message: format!("{} {} (step {step})", objective.metric, number(value)),
             },
             None => {
                 failed(reason::METRICS_MISSING, format!("MetricsMissing: {}", missing(&objective.metric, evidence)))
             }
         },
         Exit::Code(code) => {
-            let reason = reason::of_exit(code, last_line(evidence.log));
-            failed(reason, with_last_line(exit_text(code), evidence.log))
+            let line = last_words::failure(evidence.log);
+            let reason = reason::of_exit(code, line.as_deref());
+            failed(reason, last_words::with_line(exit_text(code), line.as_deref()))
         }
         Exit::SupervisorKilled(signal) => {
             failed(reason::TRAINER_FAILED, format!("its supervisor was {}", killed_text(signal)))
@@ -208,16 +194,6 @@ fn numbers(text: &str) -> BTreeSet<String> {
     names
 }
 
-/// The last lines of a log, bounded. What a progress bar has overwritten is left out.
-pub fn tail(log: &str) -> Option<String> {
-    let shown = |line: &str| line.trim_end().rsplit('\r').next().unwrap_or_default().to_owned();
-    let lines: Vec<String> = log.lines().map(shown).filter(|line| !line.is_empty()).collect();
-    let text = lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n");
-    let surplus = text.chars().count().saturating_sub(TAIL_CHARACTERS);
-    let text: String = text.chars().skip(surplus).collect();
-    (!text.is_empty()).then_some(text)
-}
-
 /// At most `length` characters.
 pub fn clipped(text: &str, length: usize) -> String {
     if text.chars().count() <= length {
@@ -313,15 +289,5 @@ mod tests {
             assert_eq!((outcome.phase, outcome.reason.as_str()), (Phase::Failed, "DeadlineExceeded"));
             assert_eq!(outcome.message, message);
         }
-    }
-
-    #[test]
-    fn the_tail_of_a_log_is_its_last_lines_as_a_terminal_shows_them() {
-        assert_eq!(tail("\n\n"), None);
-        assert_eq!(tail("a\n 10%\r 50%\r100%\r\nb\n").unwrap(), "a\n100%\nb");
-        let long: String = (0..30).map(|i| format!("line {i}\n")).collect();
-        let kept = tail(&long).unwrap();
-        assert!(kept.starts_with("line 10\n") && kept.ends_with("line 29"), "{kept}");
-        assert_eq!(tail(&"é".repeat(5000)).unwrap().chars().count(), 4096);
     }
 }

@@ -1,56 +1,18 @@
 //! What `sweep run` shows: a live table on a terminal, one line per event elsewhere.
 
-use std::io::IsTerminal;
+use std::fmt::Write as _;
+use std::io::{self, IsTerminal, Write as _};
 use std::time::{Duration, Instant};
 
-use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Table, presets};
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use console::Term;
 
-use crate::core::{Assignments, Phase};
+use super::layout::{self, Size, lines_taken};
+pub use super::layout::{Row, View, duration};
+use crate::core::{Assignments, Space, number};
+use crate::shown::shown;
 
 /// How often the live table is drawn.
 const REDRAW: Duration = Duration::from_millis(150);
-
-/// How many trials the live table shows.
-pub const ROWS: usize = 12;
-
-/// One trial of a table.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Row {
-    /// Its name.
-    pub name: String,
-    /// Where it stands.
-    pub phase: Phase,
-    /// Whether it is being stopped.
-    pub stopping: bool,
-    /// The objective's value.
-    pub value: Option<f64>,
-    /// The step of the value.
-    pub step: Option<u64>,
-    /// How long it has run, or ran.
-    pub time: Option<Duration>,
-    /// What is tried.
-    pub assignments: String,
-}
-
-/// What the live table shows.
-#[derive(Clone, Debug)]
-pub struct View {
-    /// The study's name.
-    pub study: String,
-    /// The objective's metric.
-    pub metric: String,
-    /// Finished trials.
-    pub finished: u32,
-    /// All trials there will be at most.
-    pub total: u32,
-    /// Such as `3 running, 1 failed`.
-    pub counts: String,
-    /// Such as `best accuracy 0.97 of digits-0007`.
-    pub best: Option<String>,
-    /// Running trials and the last finished ones.
-    pub rows: Vec<Row>,
-}
 
 /// Standard error, as a terminal or as lines.
 pub struct Screen {
@@ -58,9 +20,9 @@ pub struct Screen {
 }
 
 struct Live {
-    multi: MultiProgress,
-    table: ProgressBar,
-    bar: ProgressBar,
+    terminal: Term,
+    /// The lines that stand below everything else, the cursor behind the last one.
+    lines: Vec<String>,
     drawn: Option<Instant>,
     began: Instant,
     /// What was finished when this began.
@@ -76,7 +38,7 @@ impl Default for Screen {
 impl Screen {
     /// A live table where standard error is a terminal.
     pub fn new() -> Screen {
-        let plain = !std::io::stderr().is_terminal() || std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let plain = !io::stderr().is_terminal() || std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         Screen { live: (!plain).then(Live::new) }
     }
 
@@ -85,61 +47,96 @@ impl Screen {
         self.live.is_some()
     }
 
-    /// A line that stays.
-    pub fn line(&self, text: &str) {
-        match &self.live {
-            Some(live) if live.multi.println(text).is_ok() => {}
-            _ => eprintln!("{text}"),
+    /// A line that stays. What it quotes of a trainer is cleaned.
+    pub fn line(&mut self, text: &str) {
+        let text = shown(text);
+        match &mut self.live {
+            Some(live) => live.print(&text),
+            None => eprintln!("{text}"),
         }
     }
 
     /// A line that stays, for an event that the live table shows anyway.
-    pub fn event(&self, text: &str) {
+    pub fn event(&mut self, text: &str) {
         if !self.is_live() {
             self.line(text);
         }
     }
 
-    /// Draws the live table, if it is time. `view` is only asked for then.
+    /// Draws the live table, if it is time. `view` is only asked for then; how long the rest takes is known here.
     pub fn draw(&mut self, view: impl FnOnce() -> View) {
         if let Some(live) = &mut self.live
             && live.drawn.is_none_or(|drawn| drawn.elapsed() >= REDRAW)
         {
-            live.draw(&view());
+            live.draw(view());
         }
     }
 
     /// Takes the live table away; what follows are lines.
     pub fn close(&mut self) {
-        if let Some(live) = self.live.take() {
-            live.table.finish_and_clear();
-            live.bar.finish_and_clear();
+        if let Some(mut live) = self.live.take() {
+            live.replace("", Vec::new());
         }
     }
 }
 
 impl Live {
     fn new() -> Live {
-        let multi = MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10));
-        let style =
-            |template: &str| ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-        let table = multi.add(ProgressBar::no_length().with_style(style("{msg}")));
-        let bar = multi.add(ProgressBar::new(0).with_style(style("{bar:30} {pos}/{len}  {msg}").progress_chars("━╸─")));
-        Live { multi, table, bar, drawn: None, began: Instant::now(), before: None }
+        Live { terminal: Term::stderr(), lines: Vec::new(), drawn: None, began: Instant::now(), before: None }
     }
 
-    fn draw(&mut self, view: &View) {
+    fn draw(&mut self, mut view: View) {
         let before = *self.before.get_or_insert(view.finished);
-        let left = time_left(self.began.elapsed(), view.finished - before, view.total.saturating_sub(view.finished));
-        let table = trials_table(&view.metric, &view.rows, true);
-        let best = view.best.as_deref().map(|best| format!("  {best}")).unwrap_or_default();
-        self.table.set_message(format!("{}: {}{best}\n{table}", view.study, view.counts));
-        self.bar.set_length(u64::from(view.total));
-        self.bar.set_position(u64::from(view.finished));
-        self.bar.set_message(left.map(|left| format!("about {} left", duration(left))).unwrap_or_default());
-        self.table.tick();
+        view.left = time_left(self.began.elapsed(), view.finished - before, view.total.saturating_sub(view.finished));
+        let lines = layout::live(&view, size(&self.terminal).unwrap_or(USUAL), has_colours(true));
+        self.replace("", lines);
         self.drawn = Some(Instant::now());
     }
+
+    fn print(&mut self, text: &str) {
+        let lines = std::mem::take(&mut self.lines);
+        let above = format!("{text}\n");
+        self.replace_drawn(&lines, &above, lines.clone());
+    }
+
+    /// Writes `above`, which stays, and `lines` below it, in the place of the lines so far.
+    fn replace(&mut self, above: &str, lines: Vec<String>) {
+        let drawn = std::mem::take(&mut self.lines);
+        self.replace_drawn(&drawn, above, lines);
+    }
+
+    fn replace_drawn(&mut self, drawn: &[String], above: &str, lines: Vec<String>) {
+        // A terminal that has become narrower has wrapped what was drawn.
+        let width = size(&self.terminal).unwrap_or(USUAL).width;
+        let taken: usize = drawn.iter().map(|line| lines_taken(&shown(line), width)).sum();
+        let mut text = String::from("\r");
+        if taken > 1 {
+            let _ = write!(text, "\x1b[{}A", taken - 1);
+        }
+        // At once, so that nothing flickers.
+        text += "\x1b[J";
+        text += above;
+        text += &lines.join("\n");
+        let mut stderr = io::stderr().lock();
+        // Who closed standard error does not look.
+        let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
+        self.lines = lines;
+    }
+}
+
+/// The size of a terminal that does not tell it.
+const USUAL: Size = Size { width: 80, height: 24 };
+
+fn size(terminal: &Term) -> Option<Size> {
+    let (height, width) = terminal.size_checked()?;
+    // Some say 0.
+    (height > 0 && width > 0).then_some(Size { width: width.into(), height: height.into() })
+}
+
+/// Whether the user wants colours, and standard error (or standard output) is a terminal.
+fn has_colours(on_stderr: bool) -> bool {
+    let is_terminal = if on_stderr { io::stderr().is_terminal() } else { io::stdout().is_terminal() };
+    is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 /// A guess from the pace so far; none before two trials have finished.
@@ -147,82 +144,33 @@ fn time_left(elapsed: Duration, finished: u32, left: u32) -> Option<Duration> {
     (finished >= 2).then(|| elapsed.mul_f64(f64::from(left) / f64::from(finished)))
 }
 
-/// A table of trials.
-pub fn trials_table(metric: &str, rows: &[Row], on_stderr: bool) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-    if on_stderr {
-        table.use_stderr();
-    }
-    // A terminal that does not tell its width says 0.
-    if table.width().is_some_and(|width| width < 40) {
-        table.set_width(80);
-    }
-    let coloured = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let header = ["TRIAL", "PHASE", metric, "STEP", "TIME", "ASSIGNMENTS"];
-    table.set_header(header.map(|text| match coloured {
-        true => Cell::new(text).add_attribute(Attribute::Bold),
-        false => Cell::new(text),
-    }));
-    for row in rows {
-        let text = if row.stopping { "Stopping".to_owned() } else { format!("{:?}", row.phase) };
-        let colour = match row.phase {
-            Phase::Succeeded => Some(Color::Green),
-            Phase::Failed => Some(Color::Red),
-            Phase::Pruned | Phase::Stopped => Some(Color::Yellow),
-            Phase::Running => Some(Color::Cyan),
-            Phase::Pending => None,
-        };
-        let phase = match colour.filter(|_| coloured) {
-            Some(colour) => Cell::new(text).fg(colour),
-            None => Cell::new(text),
-        };
-        let right = |text: Option<String>| Cell::new(text.unwrap_or_default()).set_alignment(CellAlignment::Right);
-        let mut cells = comfy_table::Row::from([
-            Cell::new(&row.name),
-            phase,
-            right(row.value.map(number)),
-            right(row.step.map(|step| step.to_string())),
-            right(row.time.map(duration)),
-            Cell::new(&row.assignments),
-        ]);
-        cells.max_height(1);
-        table.add_row(cells);
-    }
-    table
+/// A table of trials that stays, as wide as the terminal, if it is one.
+pub fn trials_table(metric: &str, rows: &[Row], on_stderr: bool) -> String {
+    let terminal = if on_stderr { Term::stderr() } else { Term::stdout() };
+    let width = terminal.is_term().then(|| size(&terminal).unwrap_or(USUAL).width);
+    layout::table(metric, &rows.iter().collect::<Vec<_>>(), width, has_colours(on_stderr)).join("\n")
 }
 
-/// Such as `batch=32 learning_rate=0.0012345`, long numbers shortened.
-pub fn assignments(assignments: &Assignments) -> String {
+/// Names and values as a person sees them, in the study's order; long numbers are shortened.
+pub fn assignments(space: &Space, assignments: &Assignments) -> Vec<(String, String)> {
     let short = |text: &str| match text.parse::<f64>() {
         Ok(value) if text.len() > 9 => number(value),
-        _ => text.to_owned(),
+        _ => shown(text).into_owned(),
     };
-    assignments.iter().map(|(name, value)| format!("{name}={}", short(value))).collect::<Vec<_>>().join(" ")
+    in_order(space, assignments).map(|(name, value)| (name.to_owned(), short(value))).collect()
 }
 
-/// A number for a person: as it is where it is short, else five digits that count.
-pub fn number(value: f64) -> String {
-    let text = value.to_string();
-    if text.len() <= 9 {
-        return text;
-    }
-    if (1e-4..1e7).contains(&value.abs()) {
-        let before = value.abs().log10().floor() as i32;
-        let decimals = (4 - before).max(0) as usize;
-        return format!("{value:.decimals$}");
-    }
-    format!("{value:.4e}")
+/// The assignments in the study's order.
+pub fn in_order<'a>(space: &'a Space, assignments: &'a Assignments) -> impl Iterator<Item = (&'a str, &'a str)> {
+    space
+        .parameters()
+        .iter()
+        .filter_map(|parameter| assignments.get(&parameter.name).map(|value| (parameter.name.as_str(), value.as_str())))
 }
 
-/// Such as `1.4s`, `2m05s`, `3h07m`.
-pub fn duration(time: Duration) -> String {
-    let seconds = time.as_secs();
-    match seconds {
-        0..60 => format!("{:.1}s", time.as_secs_f64()),
-        60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
-        _ => format!("{}h{:02}m", seconds / 3600, seconds / 60 % 60),
-    }
+/// Such as `learning_rate=0.0012346 batch=32`.
+pub fn one_line(space: &Space, assigned: &Assignments) -> String {
+    layout::assignments(&assignments(space, assigned))
 }
 
 /// A command line as one could type it.
@@ -238,24 +186,6 @@ pub fn quoted(words: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_and_times_are_short() {
-        let numbers = [
-            (0.9731, "0.9731"),
-            (1.0, "1"),
-            (0.123_456_789_01, "0.12346"),
-            (12345.678901, "12346"),
-            (1.234_567_890_12e-7, "1.2346e-7"),
-            (-1234.5678912, "-1234.6"),
-        ];
-        for (value, text) in numbers {
-            assert_eq!(number(value), text);
-        }
-        for (seconds, text) in [(0.04, "0.0s"), (1.44, "1.4s"), (125.0, "2m05s"), (11_230.0, "3h07m")] {
-            assert_eq!(duration(Duration::from_secs_f64(seconds)), text);
-        }
-    }
 
     #[test]
     fn a_quoted_command_line_is_read_by_a_shell_as_the_same_words() {

@@ -1,5 +1,6 @@
 //! The loop of a local run: observe, decide, carry it out.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
@@ -15,17 +16,22 @@ use super::descendants;
 use super::gpus::Gpus;
 use super::outcome::{self, Evidence, Exit, Outcome, clipped};
 use super::process::{Ended, Launch, Run, Running};
-use super::screen::{self, ROWS, Row, Screen, View};
+use super::screen::{self, Row, Screen, View};
 use super::state::{Folder, StateError, immutable_differences, run_name};
 use crate::api::{self, Condition, DesiredState, FINISHED, StopRecord, Study, StudyStatus, Trial, TrialStatus};
 use crate::build::{Source, environment};
 use crate::core::sampler::Cache;
 use crate::core::{self, Decision, MAX_DISRUPTIONS, Phase, Proposal, State, Stop, decide, reason};
+use crate::last_words;
 use crate::metrics::Noted;
+use crate::shown::shown;
 use crate::validate::{Problem, ValidStudy};
 
 /// How often the metrics of running trials are read.
 const POLL: Duration = Duration::from_millis(75);
+
+/// How many trials any terminal has room for.
+const MOST_ROWS: usize = 200;
 
 /// How many trials the table at the end shows.
 const TOP: usize = 10;
@@ -416,7 +422,7 @@ impl Sweep {
         let again = if number > 1 { format!(" again, run {number}") } else { String::new() };
         let process = Running::start(&run, core, gpus, self.ended.clone());
         tracked.process = Some(process.map_err(|source| Error::Start { trial: trial.clone(), source })?);
-        let assignments = screen::assignments(assignments);
+        let assignments = screen::one_line(&core.space, assignments);
         self.screen.event(&format!("trial {trial} started{again}{on}: {assignments}"));
         Ok(())
     }
@@ -449,7 +455,7 @@ impl Sweep {
             let Some(process) = &tracked.process else { continue };
             let status = tracked.trial.status.get_or_insert_default();
             api::note(status, &self.valid.core, &process.readings.series, &process.readings.noted);
-            status.log_tail = outcome::tail(&process.log_excerpt());
+            status.log_tail = last_words::tail(&process.log_excerpt());
             // Recorded before its trainer goes.
             self.finish(index, outcome)?;
             if let Some(process) = self.trials.get_mut(&index).and_then(|tracked| tracked.process.as_mut()) {
@@ -501,7 +507,7 @@ impl Sweep {
         }
         let status = tracked.trial.status.get_or_insert_default();
         api::note(status, &self.valid.core, &process.readings.series, &process.readings.noted);
-        status.log_tail = outcome::tail(&log);
+        status.log_tail = last_words::tail(&log);
         self.finish(ended.index, outcome)
     }
 
@@ -514,7 +520,9 @@ impl Sweep {
     }
 
     /// Records how a trial ended.
-    fn finish(&mut self, index: u32, outcome: Outcome) -> Result<(), Error> {
+    fn finish(&mut self, index: u32, mut outcome: Outcome) -> Result<(), Error> {
+        // It may quote the trainer.
+        outcome.message = shown(&outcome.message).into_owned();
         let time = self.next_completion();
         let Some(tracked) = self.trials.get_mut(&index) else { return Ok(()) };
         let status = tracked.trial.status.get_or_insert_default();
@@ -653,7 +661,7 @@ impl Sweep {
             let text = format!(
                 "new best: {} {} of {}",
                 self.valid.core.objective.metric,
-                screen::number(best.value),
+                core::number(best.value),
                 api::trial_name(&self.valid.core.name, best.index)
             );
             self.screen.event(&text);
@@ -675,17 +683,16 @@ impl Sweep {
         let core = &self.valid.core;
         let best = self.best.map(|best| {
             let trial = api::trial_name(&core.name, best.index);
-            format!("best {} {} of {trial}", core.objective.metric, screen::number(best.value))
+            format!("best {} {} of {trial}", core.objective.metric, core::number(best.value))
         });
         let finished = self.trials.values().filter(|tracked| tracked.phase().is_finished());
-        // Running ones first of all, then those that finished last; shown by index.
         let mut shown: Vec<&Tracked> = self.trials.values().collect();
+        // Those that are being stopped have a process, too.
         shown.sort_by_key(|tracked| {
             let completed = completion(&tracked.trial);
-            (completed.is_some(), std::cmp::Reverse(completed), tracked.trial.spec.index)
+            (tracked.process.is_none(), completed.is_some(), Reverse(completed), tracked.trial.spec.index)
         });
-        shown.truncate(ROWS);
-        shown.sort_by_key(|tracked| tracked.trial.spec.index);
+        shown.truncate(MOST_ROWS);
         View {
             study: core.name.clone(),
             metric: core.objective.metric.clone(),
@@ -693,6 +700,8 @@ impl Sweep {
             total: core.limits.max_trials,
             counts,
             best,
+            left: None,
+            running: self.running(),
             rows: shown.into_iter().map(|tracked| self.row(tracked)).collect(),
         }
     }
@@ -708,6 +717,7 @@ impl Sweep {
         let value = live.unwrap_or_else(recorded);
         Row {
             name: tracked.name().to_owned(),
+            index: tracked.trial.spec.index,
             phase: tracked.phase(),
             stopping: tracked.process.is_some() && (tracked.is_stopped() || tracked.phase().is_finished()),
             value: value.map(|(_, value)| value),
@@ -716,7 +726,7 @@ impl Sweep {
                 Some(process) => Some(process.started.elapsed()),
                 None => took(&tracked.trial),
             },
-            assignments: screen::assignments(&tracked.trial.spec.assignments),
+            assignments: screen::assignments(&self.valid.core.space, &tracked.trial.spec.assignments),
         }
     }
 
@@ -742,16 +752,18 @@ impl Sweep {
             succeeded(a).cmp(&succeeded(b)).then(by_value).then(a.trial.spec.index.cmp(&b.trial.spec.index))
         });
         let rows: Vec<Row> = ranked.iter().take(TOP).map(|tracked| self.row(tracked)).collect();
-        let mut text = screen::trials_table(metric, &rows, on_stderr).trim_fmt();
+        let mut text = screen::trials_table(metric, &rows, on_stderr);
         if ranked.len() > TOP {
-            text += &format!("\n … and {} more", ranked.len() - TOP);
+            text += &format!("\n… and {} more", ranked.len() - TOP);
         }
         text += "\n";
         if let Some(best) = self.study.status.as_ref().and_then(|status| status.best.as_ref()) {
-            let value = best.objectives.first().map(|objective| format!(": {metric} {}", objective.value));
+            let value =
+                best.objectives.first().map(|objective| format!(": {metric} {}", core::number(objective.value)));
             text += &format!("\nbest trial {}{}\n", best.trial, value.unwrap_or_default());
-            for (name, value) in &best.assignments {
-                text += &format!("  {name}: {value}\n");
+            // Exact, for who takes them over.
+            for (name, value) in screen::in_order(&core.space, &best.assignments) {
+                text += &format!("  {name}: {}\n", shown(value));
             }
         }
         text + &format!("\nstudy.yaml, trials, logs and metrics are in {}", self.folder.root().display())

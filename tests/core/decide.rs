@@ -573,7 +573,7 @@ fn more_failed_trials_than_allowed_fail_the_study() {
     let told = decide(&study, &[failed(0, 5, "late"), last.clone()], 0, &Recorded::default(), at(9));
     assert_eq!(
         told.message,
-        "2 trials failed, more than maxFailedTrials 1; the last failure: TrainerFailed: container trainer exit code 3; its log ends: Traceback: |   line 7 | KeyError: 'lr'"
+        "2 trials failed, more than maxFailedTrials 1; the last failure: TrainerFailed: container trainer exit code 3; its log: Traceback: |   line 7 | KeyError: 'lr'"
     );
     last.last_words = vec!["é".repeat(5_000); 3];
     last.message = Some("é".repeat(5_000));

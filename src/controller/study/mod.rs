@@ -24,7 +24,7 @@ use crate::api::{
     DesiredState, InvalidSpec, PRUNED, StopRecord, Study, StudyStatus, Trial, is_true, new_trial, not_ready, recorded,
     study_status, trial_name, warn,
 };
-use crate::core::{Decision, Stop, decide, outlook};
+use crate::core::{Decision, Stop, decide, number, outlook};
 use crate::validate::ValidStudy;
 use accept::Accepted;
 use observe::View;
@@ -318,7 +318,7 @@ async fn announce(study: &Study, old: &StudyStatus, new: &StudyStatus, context: 
         let value = best
             .objectives
             .first()
-            .map(|objective| format!("{} {}", objective.metric, objective.value))
+            .map(|objective| format!("{} {}", objective.metric, number(objective.value)))
             .unwrap_or_default();
         publish(
             context,

@@ -19,7 +19,9 @@ use crate::api::{
 };
 use crate::build::{SIDECAR_CONTAINER, Source, job_name};
 use crate::core::{MAX_DISRUPTIONS, Series, reason};
+use crate::last_words;
 use crate::metrics::{Noted, Point, Summary};
+use crate::shown::shown;
 use crate::validate::ValidStudy;
 
 /// How long a Trial may be in a trouble that only a person can end before it has failed.
@@ -59,7 +61,7 @@ pub struct Seen<'a> {
     /// The pod of the attempt before, where that is another and still there.
     pub replaced: Option<&'a Pod>,
     pub reports: Reports,
-    /// The last lines of the trainer's log, where they were asked for.
+    /// The end of the trainer's log as it stands, where it was asked for.
     pub log_tail: Option<String>,
     /// Why the Job has no pods, or its pod does not start, as the last Event says.
     pub trouble: Option<Trouble>,
@@ -159,7 +161,7 @@ impl Seen<'_> {
             }
             // The evidence stands in the Trial before its Job goes, and takes its log along.
             self.note_reports(&mut status);
-            status.log_tail = self.log_tail.clone().or(status.log_tail);
+            self.note_log(&mut status);
             return Decision { status, action: delete(job), look_again: Some(LOOK_LATER) };
         }
         match end {
@@ -217,11 +219,11 @@ impl Seen<'_> {
                 status.start_time = status.start_time.or(Some(MicroTime(since)));
                 if let Some(message) = self.hung(since) {
                     self.note_reports(&mut status);
-                    status.log_tail = self.log_tail.clone().or(status.log_tail);
+                    self.note_log(&mut status);
                     return self.finish(status, Phase::Failed, reason::REPORT_TIMEOUT, message);
                 }
                 let stuck = self.pod.and_then(|pod| pods::stuck(pod, self.now));
-                status.message = stuck.or_else(|| self.reports.problem.clone());
+                status.message = stuck.or_else(|| Some(shown(self.reports.problem.as_deref()?).into_owned()));
                 status.conditions = self.conditions(&status, ("Running", true, "TrainerRuns", ""));
                 Decision { status, action: Action::None, look_again: Some(self.next_look(since)) }
             }
@@ -269,7 +271,7 @@ impl Seen<'_> {
         }
         let series = self.final_series(&status);
         self.note_series(&mut status, &series);
-        status.log_tail = self.log_tail.clone().or(status.log_tail);
+        self.note_log(&mut status);
         // Of a Job that has ended for another reason, such as its deadline, the pods are deleted by the Job itself.
         let by_its_pod = !end.failed || end.reason == "BackoffLimitExceeded";
         let disruption = self.pod.and_then(|pod| pods::disruption(pod, self.trainer)).filter(|_| by_its_pod);
@@ -280,13 +282,11 @@ impl Seen<'_> {
             return self.next_run(status, reason::RESULT_LOST, "its pod had vanished before it was known how it ended");
         }
         if end.failed {
-            let line = last_line(status.log_tail.as_deref());
-            let why = self.pod.and_then(|pod| pods::failure(pod, self.trainer, line)).filter(|_| by_its_pod);
+            let log = self.log_tail.as_ref().or(status.log_tail.as_ref());
+            let line = log.and_then(|log| last_words::failure(log));
+            let why = self.pod.and_then(|pod| pods::failure(pod, self.trainer, line.as_deref())).filter(|_| by_its_pod);
             let (reason, why) = why.unwrap_or_else(|| (end.failure(), end.message.clone()));
-            let message = match line {
-                Some(line) => format!("{reason}: {why}: {}", line.chars().take(200).collect::<String>()),
-                None => format!("{reason}: {why}"),
-            };
+            let message = last_words::with_line(format!("{reason}: {why}"), line.as_deref());
             return self.finish(status, Phase::Failed, reason, message);
         }
         if !self.is_result_known() {
@@ -383,6 +383,13 @@ impl Seen<'_> {
         }
     }
 
+    /// The last lines of the log, where it was read.
+    fn note_log(&self, status: &mut TrialStatus) {
+        if let Some(tail) = self.log_tail.as_deref().and_then(last_words::tail) {
+            status.log_tail = Some(tail);
+        }
+    }
+
     fn note_reports(&self, status: &mut TrialStatus) {
         if self.reports.readings.series.last_step().is_some() && !self.is_behind(status) {
             self.note_series(status, &self.reports.readings.series);
@@ -442,7 +449,7 @@ impl Seen<'_> {
         let message = format!(
             "{reason}: {why}; {MAX_DISRUPTIONS} earlier runs or pods had ended without the trainer's fault as well"
         );
-        status.log_tail = self.log_tail.clone().or(status.log_tail);
+        self.note_log(&mut status);
         self.finish(status, Phase::Failed, reason, message)
     }
 
@@ -461,7 +468,9 @@ impl Seen<'_> {
 
     fn finish(&self, mut status: TrialStatus, phase: Phase, reason: &str, message: String) -> Decision {
         status.phase = phase;
-        status.message = (!message.is_empty()).then(|| message.clone());
+        // It may quote the trainer, or what a runtime said of it.
+        let message = shown(&message);
+        status.message = (!message.is_empty()).then(|| message.clone().into_owned());
         status.completion_time = Some(MicroTime(self.completion));
         status.conditions = self.conditions(&status, (FINISHED, true, reason, &message));
         Decision { status, action: Action::None, look_again: Some(LOOK_SOON) }
@@ -469,8 +478,9 @@ impl Seen<'_> {
 
     fn wait(&self, mut status: TrialStatus, reason: &str, message: String, look_again: Duration) -> Decision {
         status.phase = Phase::Pending;
+        let message = shown(&message);
         status.conditions = self.conditions(&status, ("Running", false, reason, &message));
-        status.message = Some(message);
+        status.message = Some(message.into_owned());
         Decision { status, action: Action::None, look_again: Some(look_again) }
     }
 
@@ -546,7 +556,7 @@ pub fn held_back(
     now: Timestamp,
 ) -> TrialStatus {
     let condition = Condition::next(&status.conditions, "Running", false, reason, message, generation, now);
-    TrialStatus { message: Some(message.to_owned()), conditions: vec![condition], ..status.clone() }
+    TrialStatus { message: Some(shown(message).into_owned()), conditions: vec![condition], ..status.clone() }
 }
 
 /// Why the Job of `trial` cannot be created yet, if it cannot: its reason and a message. All is as the API
@@ -627,11 +637,6 @@ pub fn job_end(job: &Job) -> Option<JobEnd> {
         reason,
         at: end.last_transition_time.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0),
     })
-}
-
-/// The last line of the log often says best what went wrong.
-fn last_line(log_tail: Option<&str>) -> Option<&str> {
-    log_tail?.lines().map(str::trim).rfind(|line| !line.is_empty())
 }
 
 #[cfg(test)]

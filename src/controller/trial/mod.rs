@@ -25,6 +25,7 @@ use super::follow::{Followed, Reports};
 use super::objects::{is_owned_by, write_status};
 use crate::api::{DesiredState, FIELD_MANAGER, LABEL_STUDY, Phase, Study, Trial, TrialStatus};
 use crate::build::{self, JobIdentity};
+use crate::last_words::LOOKED_AT;
 use crate::validate::{ValidStudy, validate, validate_immutable};
 use decide::{Action, Decision, JobSeen, Seen, Trouble, job_end};
 
@@ -270,7 +271,7 @@ async fn read_pod(
     (reports, tail)
 }
 
-/// The last lines of a container's log, where it has one.
+/// The end of a container's log, where it has one.
 async fn log_tail(pod: &Pod, container: &str, context: &Context) -> Option<String> {
     if !pods::has_log(pod, container) {
         return None;
@@ -278,17 +279,15 @@ async fn log_tail(pod: &Pod, container: &str, context: &Context) -> Option<Strin
     let api = context.api::<Pod>(&pod.namespace()?);
     let params = LogParams {
         container: Some(container.to_owned()),
-        tail_lines: Some(20),
-        limit_bytes: Some(64 * 1024),
+        tail_lines: Some(LOOKED_AT as i64),
+        // What the limit cuts off is the end, so it must not: a runtime's lines have 16 KiB at most.
+        limit_bytes: Some(LOOKED_AT as i64 * 17 * 1024),
         ..LogParams::default()
     };
     let name = pod.name_any();
     let log = call(api.logs(&name, &params)).await.ok()?;
-    let from = log.char_indices().rev().nth(3999).map_or(0, |(at, _)| at);
-    // Terminal control sequences have no place in a status.
-    let tail: String = log[from..].chars().filter(|c| *c == '\n' || *c == '\t' || !c.is_control()).collect();
     // What the node says where the container is gone is not the trainer's word.
-    (!tail.is_empty() && !tail.starts_with("unable to retrieve container logs")).then_some(tail)
+    (!log.is_empty() && !log.starts_with("unable to retrieve container logs")).then_some(log)
 }
 
 /// What the last warning about an object says: why a Job has no pods, such as a quota, or why a pod's containers

@@ -2,7 +2,8 @@
 //! A bracket only sets a trial's first rung; all trials that reached a rung are compared there, whatever
 //! their bracket (as in Syne Tune, Salinas 2022).
 
-use super::{Verdict, short};
+use super::Verdict;
+use crate::core::number::number;
 use crate::core::ranking::beats;
 use crate::core::study::{Study, Trial};
 
@@ -81,7 +82,7 @@ impl Hyperband {
             step: rung,
             message: format!(
                 "at step {rung}: {}, rank {rank} of the {} trials that reached this rung; the best {} on",
-                short(value),
+                number(value),
                 at_rung.len(),
                 if places == 1 { "goes".to_owned() } else { format!("{places} go") }
             ),

@@ -1,7 +1,8 @@
 //! The median rule (Golovin 2017, "Google Vizier", §3.2.2, on values rather than running averages): a
 //! trial that is worse than the median of the others at the same step is stopped.
 
-use super::{Verdict, short};
+use super::Verdict;
+use crate::core::number::number;
 use crate::core::ranking::beats;
 use crate::core::study::{Study, Trial};
 
@@ -45,8 +46,8 @@ impl Median {
             step,
             message: format!(
                 "at step {step}: {}, worse than the median {} of {} {}",
-                short(value),
-                short(median),
+                number(value),
+                number(median),
                 peers.len(),
                 if peers.len() == 1 { "trial" } else { "trials" }
             ),

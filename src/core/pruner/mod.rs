@@ -89,25 +89,3 @@ impl Incumbent {
         }
     }
 }
-
-/// A value for a message: short, and the same for the same value.
-fn short(value: f64) -> String {
-    let text = format!("{value}");
-    if text.len() <= 8 { text } else { format!("{:.4}", Significant(value)) }
-}
-
-/// Four digits that count, whatever the magnitude.
-struct Significant(f64);
-
-impl std::fmt::Display for Significant {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let digits = f.precision().unwrap_or(4) as i32;
-        let magnitude = self.0.abs();
-        if (1e-4..1e6).contains(&magnitude) {
-            let decimals = (digits - 1 - libm::floor(libm::log10(magnitude)) as i32).max(0) as usize;
-            write!(f, "{:.decimals$}", self.0)
-        } else {
-            write!(f, "{:.*e}", (digits - 1) as usize, self.0)
-        }
-    }
-}

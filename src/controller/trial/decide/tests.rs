@@ -438,7 +438,7 @@ mod stopping {
         assert_eq!(decision.action, delete_of("job-1"));
         assert_eq!(decision.status.phase, Phase::Running);
         assert_eq!(decision.status.observations[0].steps, [1, 3]);
-        assert_eq!(decision.status.log_tail.as_deref(), Some("epoch 3\n"));
+        assert_eq!(decision.status.log_tail.as_deref(), Some("epoch 3"));
     }
 
     #[test]
@@ -597,7 +597,7 @@ mod the_report_timeout {
         let decision = scene.decide();
         assert_eq!(decision.action, Action::None);
         assert_eq!(decision.status.observations[0].steps, [7]);
-        assert_eq!(decision.status.log_tail.as_deref(), Some("epoch 7\n"));
+        assert_eq!(decision.status.log_tail.as_deref(), Some("epoch 7"));
         let recorded = scene.with_status(decision.status);
         assert_eq!(recorded.decide().action, delete_of("job-1"));
     }
