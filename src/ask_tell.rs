@@ -9,7 +9,8 @@ use serde_json::{Map, Value, json};
 
 use crate::api::StudySpec;
 use crate::core::sampler::{self, Cache, Next};
-use crate::core::{Assignments, Phase, Study, Trial};
+use crate::core::{Assignments, Failure, Phase, Study, Trial, reason};
+use crate::metrics::{Number, quote_non_finite};
 use crate::validate::{any_template, validate};
 
 /// A longer line is refused: ten thousand preloaded trials of 64 parameters fit.
@@ -26,16 +27,16 @@ enum Request {
     /// A configuration to try: the sampler's, or the caller's own.
     Ask { params: Option<Map<String, Value>> },
     /// An observation of a running trial.
-    Report { id: u32, step: u64, value: f64 },
+    Report { id: u32, step: u64, value: Number },
     /// A trial has finished.
-    Tell { id: u32, value: Option<f64>, state: Option<ToldState> },
+    Tell { id: u32, value: Option<Number>, state: Option<ToldState> },
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Preloaded {
     params: Map<String, Value>,
-    value: f64,
+    value: Number,
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -69,7 +70,10 @@ pub fn run(mut input: impl BufRead, mut output: impl Write) -> io::Result<()> {
 }
 
 fn answer(session: &mut Option<Session>, line: &[u8]) -> Result<Value, String> {
-    let request: Request = serde_json::from_slice(line).map_err(|error| error.to_string())?;
+    let request: Request = serde_json::from_slice(line).or_else(|_| {
+        // What Python's json.dumps writes for numbers that are none.
+        serde_json::from_str(&quote_non_finite(&String::from_utf8_lossy(line))).map_err(|error| error.to_string())
+    })?;
     let open = session.as_mut().ok_or("there is no study yet: send init first");
     match request {
         Request::Init { study } => {
@@ -78,8 +82,8 @@ fn answer(session: &mut Option<Session>, line: &[u8]) -> Result<Value, String> {
         }
         Request::Preload { trials } => open?.preload(trials),
         Request::Ask { params } => open?.ask(params),
-        Request::Report { id, step, value } => open?.report(id, step, value),
-        Request::Tell { id, value, state } => open?.tell(id, value, state),
+        Request::Report { id, step, value } => open?.report(id, step, value.0),
+        Request::Tell { id, value, state } => open?.tell(id, value.map(|value| value.0), state),
     }
 }
 
@@ -113,13 +117,16 @@ impl Session {
             .into_iter()
             .enumerate()
             .map(|(at, trial)| match self.assignments(&trial.params) {
-                Ok(assignments) => Ok((assignments, trial.value)),
+                Ok(assignments) => Ok((assignments, trial.value.0)),
                 Err(message) => Err(format!("trials[{at}].params: {message}")),
             })
             .collect::<Result<_, String>>()?;
         for (assignments, value) in known {
             let id = self.open(assignments, None)?;
-            self.finish(id, Phase::Succeeded, Some(value));
+            match value.is_finite() {
+                true => self.finish(id, Phase::Succeeded, Some(value), None),
+                false => self.finish(id, Phase::Failed, None, Some(Failure::Diverged)),
+            }
         }
         Ok(json!({"ok": true}))
     }
@@ -153,16 +160,22 @@ impl Session {
         let (which, direction) = (self.study.objective.value, self.study.objective.direction);
         let trial = self.running(id)?;
         let value = value.or_else(|| trial.series.value(which, direction).map(|(_, value)| value));
-        let (phase, value) = match state {
-            Some(ToldState::Failed) => (Phase::Failed, None),
-            Some(ToldState::Pruned) => (Phase::Pruned, None),
-            Some(ToldState::Completed) | None => {
-                let value = value.ok_or("a completed trial needs a value: give one, or a state of pruned or failed")?;
-                (Phase::Succeeded, Some(value))
+        let has_diverged = trial.series.diverged().is_some();
+        let (phase, value, failure) = match (state, value) {
+            (Some(ToldState::Failed), _) => {
+                (Phase::Failed, None, Some(reason::failure(reason::TRAINER_FAILED, has_diverged)))
             }
+            (Some(ToldState::Pruned), _) => (Phase::Pruned, None, None),
+            (_, Some(value)) if value.is_finite() => (Phase::Succeeded, Some(value), None),
+            // Its last word is no number.
+            (_, value) if value.is_some() || has_diverged => (Phase::Failed, None, Some(Failure::Diverged)),
+            _ => return Err("a completed trial needs a value: give one, or a state of pruned or failed".to_owned()),
         };
-        self.finish(id, phase, value);
-        Ok(json!({"ok": true}))
+        self.finish(id, phase, value, failure);
+        Ok(match failure {
+            Some(Failure::Diverged) => json!({"ok": true, "state": "failed"}),
+            _ => json!({"ok": true}),
+        })
     }
 
     fn open(&mut self, assignments: Assignments, generation: Option<u32>) -> Result<u32, String> {
@@ -181,12 +194,12 @@ impl Session {
         }
     }
 
-    fn finish(&mut self, id: u32, phase: Phase, value: Option<f64>) {
+    fn finish(&mut self, id: u32, phase: Phase, value: Option<f64>, failure: Option<Failure>) {
         self.finished += 1;
         // There is no clock here: what counts is the order.
         let time = Timestamp::UNIX_EPOCH.checked_add(SignedDuration::from_micros(self.finished as i64)).ok();
         if let Some(trial) = self.trials.get_mut(id as usize) {
-            (trial.phase, trial.value, trial.completed) = (phase, value, time);
+            (trial.phase, trial.value, trial.failure, trial.completed) = (phase, value, failure, time);
         }
     }
 
@@ -242,6 +255,67 @@ mod tests {
         assert!(answers[0]["params"]["x"].is_f64() && answers[0]["params"]["n"].is_i64(), "{answers:?}");
         assert_eq!(answers[1], json!({"decision": "continue"}));
         assert_eq!(answers[2], json!({"ok": true}));
+    }
+
+    #[test]
+    fn numbers_that_are_none_are_of_a_trial_that_failed() {
+        let answers = told(&[
+            r#"{"op":"ask"}"#,
+            r#"{"op":"report","id":0,"step":1,"value":NaN}"#,
+            r#"{"op":"tell","id":0,"value":NaN}"#,
+            r#"{"op":"tell","id":0,"value":1}"#,
+            r#"{"op":"ask"}"#,
+            r#"{"op":"tell","id":1,"value":-Infinity}"#,
+            r#"{"op":"ask"}"#,
+            r#"{"op":"report","id":2,"step":1,"value":0.5}"#,
+            r#"{"op":"report","id":2,"step":2,"value":Infinity}"#,
+            r#"{"op":"tell","id":2}"#,
+            r#"{"op":"preload","trials":[{"params":{"x":0.5,"n":2,"opt":"adam"},"value":NaN}]}"#,
+            r#"{"op":"ask"}"#,
+            r#"{"op":"tell","id":4,"value":NaN,"state":"pruned"}"#,
+            r#"{"op":"ask"}"#,
+            r#"{"op":"tell","id":5,"value":"high"}"#,
+            r#"{"op":"ask","params":{"x":NaN,"n":2,"opt":"adam"}}"#,
+        ]);
+        let failed = json!({"ok": true, "state": "failed"});
+        assert_eq!(answers[1], json!({"decision": "continue"}));
+        assert_eq!(answers[2], failed);
+        assert!(error(&answers[3]).contains("trial 0 has finished"));
+        assert_eq!((&answers[5], &answers[8], &answers[9]), (&failed, &json!({"decision": "continue"}), &failed));
+        assert_eq!((&answers[10], &answers[12]), (&json!({"ok": true}), &json!({"ok": true})));
+        assert!(error(&answers[14]).contains("expected a number"), "{}", answers[14]);
+        assert!(error(&answers[15]).contains("params: x"), "{}", answers[15]);
+    }
+
+    #[test]
+    fn a_trial_that_reports_nan_loses_every_comparison() {
+        let answers = told(&[
+            r#"{"op":"ask"}"#,
+            r#"{"op":"ask"}"#,
+            r#"{"op":"report","id":0,"step":1,"value":1e300}"#,
+            r#"{"op":"tell","id":0,"value":1e300}"#,
+            r#"{"op":"report","id":1,"step":1,"value":NaN}"#,
+        ]);
+        assert_eq!(answers[4]["decision"], "stop", "{}", answers[4]);
+    }
+
+    #[test]
+    fn what_is_told_of_a_failure_speaks_of_the_configuration() {
+        let mut session = None;
+        for line in [
+            &INIT.replace('\n', " "),
+            r#"{"op":"ask"}"#,
+            r#"{"op":"tell","id":0,"state":"failed"}"#,
+            r#"{"op":"ask"}"#,
+            r#"{"op":"report","id":1,"step":1,"value":NaN}"#,
+            r#"{"op":"tell","id":1,"state":"failed"}"#,
+            r#"{"op":"preload","trials":[{"params":{"x":0.5,"n":2,"opt":"adam"},"value":Infinity}]}"#,
+        ] {
+            answer(&mut session, line.as_bytes()).unwrap();
+        }
+        let failures: Vec<_> = session.unwrap().trials.iter().map(|trial| (trial.phase, trial.failure)).collect();
+        let failed = |failure| (Phase::Failed, Some(failure));
+        assert_eq!(failures, [failed(Failure::Error), failed(Failure::Diverged), failed(Failure::Diverged)]);
     }
 
     #[test]

@@ -70,6 +70,9 @@ const ASK_TELL: &str = r#"The lines, and their answers:
       {"ok":true}
   {"op":"tell","id":0,"state":"pruned"}, or "failed"
       {"ok":true}
+A value that is NaN, Infinity or -Infinity, as Python's json.dumps writes them or as a string, says that the trial has
+diverged: reported, it is worse than any number; told or preloaded, the trial has failed, and so it has where its last
+report was none and no value is told. The answer to tell is then {"ok":true,"state":"failed"}.
 What cannot be answered gets {"error":"..."}, and the program goes on."#;
 
 #[derive(Args)]

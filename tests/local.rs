@@ -451,6 +451,74 @@ fn a_missing_metric_is_explained() {
 }
 
 #[test]
+fn a_trial_that_ends_with_nan_has_failed_and_is_never_the_best() {
+    let sandbox = Sandbox::new(&Spec {
+        fields: "maxTrials: 3\nmaxFailedTrials: 0\nparallelism: 1\nsampler: {random: {}}",
+        metrics: "stdout",
+        script: r#"
+            case "$SWEEP_TRIAL_INDEX" in
+              0) echo "epoch 1 score=7"; echo "epoch 2 score=9"; echo "epoch 3 score=nan"; echo "epoch 4 score=-inf";;
+              1) echo "epoch 1 score=8"; echo "epoch 2 score=nan"; echo "score is NaN, aborting"; exit 1;;
+              *) echo "epoch 1 score=1";;
+            esac"#,
+    });
+    let run = sandbox.run(&[]).ended(0);
+    run.says("trial t-0000 failed: NotANumber: score was NaN or infinite from step 3 on (last number: 9 at step 2)")
+        .says("trial t-0001 failed: exit code 1: score is NaN, aborting; score was NaN or infinite from step 2 on")
+        .says("best score 1 of t-0002");
+    let trials = sandbox.trials();
+    assert_eq!(trials[0]["status"]["conditions"][0]["reason"], "NotANumber");
+    assert_eq!(trials[0]["status"]["objectives"], Value::Null);
+    assert_eq!(trials[1]["status"]["conditions"][0]["reason"], "TrainerFailed");
+    let status = &sandbox.study()["status"];
+    assert_eq!((&status["best"]["trial"], &status["trials"]["failed"]), (&"t-0002".into(), &2.into()));
+}
+
+#[test]
+fn with_best_a_trial_that_ends_with_nan_keeps_its_best() {
+    let sandbox = Sandbox::new(&Spec {
+        fields: "maxTrials: 1\nsampler: {random: {}}",
+        script: r#"printf '{"score": 7}\n{"score": 9}\n{"score": NaN}\n' >> "$SWEEP_METRICS""#,
+        ..Spec::default()
+    });
+    let study = fs::read_to_string(sandbox.path("study.yaml")).unwrap();
+    sandbox.write(&study.replace("direction: Maximize}", "direction: Maximize, value: Best}"));
+    sandbox
+        .run(&[])
+        .ended(0)
+        .says("trial t-0000 succeeded: score 9 (step 2); score was NaN or infinite from step 3 on");
+}
+
+#[test]
+fn a_study_whose_first_trials_all_diverge_fails_and_says_what_to_do() {
+    let sandbox = Sandbox::new(&Spec {
+        fields: "maxTrials: 30\nparallelism: 2\nsampler: {random: {}}",
+        script: r#"printf '{"score": 1}\n{"score": NaN}\n' >> "$SWEEP_METRICS""#,
+        ..Spec::default()
+    });
+    let run = sandbox.run(&[]).ended(1).says("the study failed: the first 10 trials have all diverged: score was NaN");
+    run.says("lower max of the learning rate");
+    assert_eq!(sandbox.study()["status"]["ended"]["reason"], "TrialsDiverged");
+    // Latched.
+    sandbox.run(&[]).ended(1).says("the first 10 trials have all diverged");
+}
+
+#[test]
+fn python_prints_at_once_unless_the_template_says_otherwise() {
+    let spec = Spec {
+        fields: "maxTrials: 1\nsampler: {random: {}}",
+        script: r#"echo "{\"score\": ${PYTHONUNBUFFERED:-0}}" >> "$SWEEP_METRICS""#,
+        ..Spec::default()
+    };
+    let sandbox = Sandbox::new(&spec);
+    sandbox.run(&[]).ended(0).says("succeeded: score 1 ");
+    let own = "              image: none\n              env: [{name: PYTHONUNBUFFERED, value: \"\"}]\n";
+    let sandbox = Sandbox::new(&spec);
+    sandbox.write(&spec.text().replace("              image: none\n", own));
+    sandbox.run(&[]).ended(0).says("succeeded: score 0 ");
+}
+
+#[test]
 fn a_losing_trial_is_pruned_while_it_runs() {
     // Trial 0 to 2 finish well; trial 3 reports a bad value at step 1, and then waits to be stopped.
     let sandbox = Sandbox::new(&Spec {

@@ -2,8 +2,11 @@
 
 use crate::core::{Assignments, Space};
 
-/// (name, value) of every variable that we set, but for `SWEEP_METRICS`, in order. Values are as the
-/// trainer shall see them: nothing is escaped yet.
+/// The variable that has Python print at once.
+const UNBUFFERED: &str = "PYTHONUNBUFFERED";
+
+/// (name, value) of every variable that we set, but for `SWEEP_METRICS`, in order; one that the template sets itself
+/// is the template's. Values are as the trainer shall see them: nothing is escaped yet.
 pub fn environment(
     space: &Space,
     study: &str,
@@ -24,5 +27,9 @@ pub fn environment(
     variables.push(("SWEEP_TRIAL".to_owned(), trial.to_owned()));
     variables.push(("SWEEP_TRIAL_INDEX".to_owned(), index.to_string()));
     variables.push(("SWEEP_PARAMETERS".to_owned(), parameters));
+    // Python keeps back what it prints into a pipe or a file: a pruner would hear of it when all is over.
+    if !variables.iter().any(|(name, _)| name == UNBUFFERED) {
+        variables.push((UNBUFFERED.to_owned(), "1".to_owned()));
+    }
     variables
 }

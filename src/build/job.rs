@@ -111,9 +111,11 @@ fn pod(template: &Template, environment: &[(String, String)], settings: &Sidecar
 /// Ours stand first, so that the user's may refer to them. Kubernetes expands `$(…)` in values, and
 /// reads `$$` as one `$`.
 fn prepend_environment(container: &mut Value, environment: &[(String, String)]) {
-    let ours = environment.iter().map(|(name, value)| json!({"name": name, "value": value.replace('$', "$$")}));
     let theirs = container["env"].as_array().cloned().unwrap_or_default();
-    container["env"] = ours.chain(theirs).collect();
+    let is_theirs = |name: &String| theirs.iter().any(|variable| variable["name"] == *name);
+    let ours = environment.iter().filter(|(name, _)| !is_theirs(name));
+    let ours = ours.map(|(name, value)| json!({"name": name, "value": value.replace('$', "$$")}));
+    container["env"] = ours.chain(theirs.iter().cloned()).collect();
 }
 
 fn append(object: &mut Value, list: &str, item: Value) {

@@ -127,6 +127,9 @@ fn decide_by(
     view.decide(cache)
 }
 
+/// How many trials must diverge, the first ones that end, before the study has failed of it.
+const FIRST_TRIALS: usize = 10;
+
 struct View<'a> {
     study: &'a Study,
     history: &'a [Trial],
@@ -188,6 +191,25 @@ impl View<'_> {
         self.history.iter().filter(|trial| trial.phase == phase).count() as u32
     }
 
+    /// How many trials have failed, those that diverged not counted.
+    fn failed(&self) -> u32 {
+        self.history.iter().filter(|trial| trial.counts_as_failed()).count() as u32
+    }
+
+    /// Whether all of the first trials that ended by themselves or by the pruner have diverged. Those of an earlier job
+    /// template may have had another cause than the configuration.
+    fn all_diverge(&self) -> bool {
+        let has_outcome = |trial: &&Trial| matches!(trial.phase, Phase::Succeeded | Phase::Pruned | Phase::Failed);
+        let is_current = |trial: &&Trial| trial.template.is_none_or(|template| template == self.study.template);
+        let mut ended: Vec<&Trial> = self.history.iter().filter(has_outcome).filter(is_current).collect();
+        let enough = FIRST_TRIALS.min(self.study.limits.max_trials as usize);
+        if ended.len() < enough {
+            return false;
+        }
+        ended.sort_unstable_by_key(|trial| (trial.completed, trial.index));
+        ended[..enough].iter().all(|trial| trial.has_diverged())
+    }
+
     /// An end stands until a limit is edited, whatever happens to the trials.
     fn latched(&self) -> Option<EndReason> {
         let (reason, limits) = self.recorded.ended.as_ref()?;
@@ -198,8 +220,11 @@ impl View<'_> {
     fn limit_reached(&self, best: Option<Best>, deadline: Option<Timestamp>) -> Option<EndReason> {
         let limits = &self.study.limits;
         let direction = self.study.objective.direction;
-        if self.count(Phase::Failed) > limits.max_failed_trials {
+        if self.failed() > limits.max_failed_trials {
             return Some(EndReason::TooManyFailedTrials);
+        }
+        if self.all_diverge() {
+            return Some(EndReason::TrialsDiverged);
         }
         if let (Some(target), Some(best)) = (limits.target, best)
             && !beats(direction, target, best.value)
@@ -314,9 +339,13 @@ impl View<'_> {
             let wait = if waiting.len() == 1 { "waits" } else { "wait" };
             parts.push(format!("{} of {} trials {wait}: {why}", waiting.len(), unfinished.len()));
         }
-        let failed = self.count(Phase::Failed);
+        let diverged = self.history.iter().filter(|trial| trial.has_diverged()).count();
+        if diverged > 0 {
+            parts.push(format!("{diverged} diverged"));
+        }
+        let failed = self.failed();
         if failed > 0 {
-            let why = self.last_failure().and_then(|trial| trial.message.as_deref());
+            let why = self.last_failure(Trial::counts_as_failed).and_then(|trial| trial.message.as_deref());
             let why = why.map(|why| format!(" (last: {why})")).unwrap_or_default();
             parts.push(format!("{failed} failed of at most {}{why}", self.study.limits.max_failed_trials));
         }
@@ -330,8 +359,12 @@ impl View<'_> {
 
     fn epilogue(&self, reason: EndReason, best: Option<Best>) -> String {
         let limits = &self.study.limits;
-        let failed = self.count(Phase::Failed);
-        let last = self.last_failure().map(|trial| format!("; the last failure: {}", failure(trial)));
+        let failed = self.failed();
+        let counts: fn(&Trial) -> bool = match reason {
+            EndReason::TooManyFailedTrials => Trial::counts_as_failed,
+            _ => |trial| trial.phase == Phase::Failed,
+        };
+        let last = self.last_failure(counts).map(|trial| format!("; the last failure: {}", failure(trial)));
         let last = last.unwrap_or_default();
         let what = match reason {
             EndReason::TooManyFailedTrials => {
@@ -339,6 +372,16 @@ impl View<'_> {
                     "{}, more than maxFailedTrials {}{last}",
                     counted(failed, "trial failed", "trials failed"),
                     limits.max_failed_trials
+                );
+            }
+            EndReason::TrialsDiverged => {
+                let first = FIRST_TRIALS.min(limits.max_trials as usize);
+                return format!(
+                    "the first {} diverged: {} was NaN or infinite in the end. Bring the search space down to where \
+                     training is stable (as by a lower max of the learning rate) in a new Study, or mend the trainer in \
+                     jobTemplate and raise maxTrials to go on{last}",
+                    counted(first as u32, "trial has", "trials have all"),
+                    self.study.objective.metric
                 );
             }
             // Failed trials alone would have been counted; others were cut off.
@@ -369,8 +412,8 @@ impl View<'_> {
         }
     }
 
-    fn last_failure(&self) -> Option<&Trial> {
-        let failed = self.history.iter().filter(|trial| trial.phase == Phase::Failed);
+    fn last_failure(&self, counts: impl Fn(&Trial) -> bool) -> Option<&Trial> {
+        let failed = self.history.iter().filter(|trial| counts(trial));
         failed.max_by_key(|trial| (trial.completed, trial.index)).filter(|trial| trial.message.is_some())
     }
 }

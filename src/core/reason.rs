@@ -1,5 +1,6 @@
 //! How a trial ends: the reasons of the condition `Finished`, each once, and what a failure speaks of.
 
+use super::series::Series;
 use super::study::Failure;
 
 /// It ran to its end and has a value.
@@ -41,6 +42,17 @@ pub fn failure(reason: &str, diverged: bool) -> Failure {
     }
 }
 
+/// Says since when a run has diverged: `loss was NaN or infinite from step 3 on (last number: 0.1 at step 2)`. None where its
+/// last observation is a number.
+pub fn divergence(metric: &str, series: &Series) -> Option<String> {
+    let since = series.diverged()?;
+    let last = match series.points().last() {
+        Some((step, value)) => format!("last number: {value} at step {step}"),
+        None => "it never was a number".to_owned(),
+    };
+    Some(format!("{metric} was NaN or infinite from step {since} on ({last})"))
+}
+
 /// Words of a trainer's last line that only lack of memory brings, in lower case: Python, NumPy, PyTorch and CUDA, JAX and
 /// TensorFlow, C++, the JVM, malloc.
 const MEMORY_WORDS: [&str; 8] = [
@@ -69,6 +81,7 @@ pub fn of_exit(code: i32, line: Option<&str>) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::{Direction, ValueOf};
 
     #[test]
     fn a_failure_speaks_of_the_configuration_or_of_its_surroundings() {
@@ -92,6 +105,27 @@ mod tests {
         for (reason, diverged, speaks_of) in cases {
             assert_eq!(failure(reason, diverged), speaks_of, "{reason}, diverged: {diverged}");
         }
+    }
+
+    #[test]
+    fn a_divergence_is_told_with_the_last_number() {
+        let series = |points: &[(u64, f64)]| {
+            let mut series = Series::default();
+            for (step, value) in points {
+                series.push(*step, *value, ValueOf::Last, Direction::Minimize, &[]);
+            }
+            series
+        };
+        let nan = f64::NAN;
+        assert_eq!(divergence("loss", &series(&[(1, 0.5)])), None);
+        assert_eq!(
+            divergence("loss", &series(&[(1, 0.5), (2, 0.1), (3, nan), (4, f64::INFINITY)])).as_deref(),
+            Some("loss was NaN or infinite from step 3 on (last number: 0.1 at step 2)")
+        );
+        assert_eq!(
+            divergence("loss", &series(&[(1, nan)])).as_deref(),
+            Some("loss was NaN or infinite from step 1 on (it never was a number)")
+        );
     }
 
     #[test]

@@ -52,7 +52,7 @@ pub struct Objective {
 pub struct Limits {
     /// How many configurations are tried.
     pub max_trials: u32,
-    /// With more failed trials than this, the study has failed.
+    /// With more failed trials than this, those that diverged not counted, the study has failed.
     pub max_failed_trials: u32,
     /// How long it may take from its start.
     pub max_duration: Option<SignedDuration>,
@@ -122,6 +122,20 @@ impl Trial {
     /// Whether anything of it runs, or may.
     pub fn is_at_work(&self) -> bool {
         self.occupied || self.phase == Phase::Running
+    }
+
+    /// Whether its failure counts against `maxFailedTrials`. A wide search space has trials that diverge: they are results.
+    pub fn counts_as_failed(&self) -> bool {
+        self.phase == Phase::Failed && self.failure != Some(Failure::Diverged)
+    }
+
+    /// Whether it has ended, and its objective was NaN or infinite by then.
+    pub fn has_diverged(&self) -> bool {
+        match self.phase {
+            Phase::Failed => self.failure == Some(Failure::Diverged),
+            Phase::Pruned => self.series.diverged().is_some(),
+            _ => false,
+        }
     }
 
     /// Whether a pruner may stop it: it is being run, and nobody has stopped it yet.
@@ -202,12 +216,14 @@ pub enum EndReason {
     TooManyFailedTrials,
     /// Failed: the end came without a single result.
     NoSuccessfulTrial,
+    /// Failed: the objective of all of the first trials was NaN or infinite in the end.
+    TrialsDiverged,
 }
 
 impl EndReason {
     /// Whether the Study did not do what was asked.
     pub fn is_failure(self) -> bool {
-        matches!(self, EndReason::TooManyFailedTrials | EndReason::NoSuccessfulTrial)
+        matches!(self, EndReason::TooManyFailedTrials | EndReason::NoSuccessfulTrial | EndReason::TrialsDiverged)
     }
 }
 

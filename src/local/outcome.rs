@@ -82,21 +82,27 @@ pub fn overdue(deadline: Deadline, log: &str) -> Outcome {
 /// How a trial that ran to its end ended.
 pub fn outcome(exit: Exit, objective: &Objective, series: &Series, evidence: &Evidence) -> Outcome {
     let failed = |reason: &str, message: String| Outcome { phase: Phase::Failed, reason: reason.to_owned(), message };
+    let divergence = reason::divergence(&objective.metric, series);
+    let with_divergence = |message: String| match &divergence {
+        Some(divergence) => format!("{message}; {divergence}"),
+        None => message,
+    };
     match exit {
-        Exit::Code(0) => match series.value(objective.value, objective.direction) {
-            Some((step, value)) => Outcome {
+        Exit::Code(0) => match (series.value(objective.value, objective.direction), &divergence) {
+            (Some((step, value)), _) => Outcome {
                 phase: Phase::Succeeded,
                 reason: reason::SUCCEEDED.to_owned(),
-                message: format!("{} {} (step {step})", objective.metric, number(value)),
+                message: with_divergence(format!("{} {} (step {step})", objective.metric, number(value))),
             },
-            None => {
+            (None, Some(divergence)) => failed(reason::NOT_A_NUMBER, format!("{}: {divergence}", reason::NOT_A_NUMBER)),
+            (None, None) => {
                 failed(reason::METRICS_MISSING, format!("MetricsMissing: {}", missing(&objective.metric, evidence)))
             }
         },
         Exit::Code(code) => {
             let line = last_words::failure(evidence.log);
             let reason = reason::of_exit(code, line.as_deref());
-            failed(reason, last_words::with_line(exit_text(code), line.as_deref()))
+            failed(reason, with_divergence(last_words::with_line(exit_text(code), line.as_deref())))
         }
         Exit::SupervisorKilled(signal) => {
             failed(reason::TRAINER_FAILED, format!("its supervisor was {}", killed_text(signal)))

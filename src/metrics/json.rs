@@ -69,7 +69,7 @@ fn step(value: &Value) -> Option<Step> {
 }
 
 /// The line with the NaN, Infinity and -Infinity that Python's json.dumps writes outside of strings as strings.
-fn quote_non_finite(line: &str) -> String {
+pub fn quote_non_finite(line: &str) -> String {
     let mut quoted = String::with_capacity(line.len());
     let mut in_string = false;
     for piece in line.split_inclusive('"') {

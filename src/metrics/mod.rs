@@ -20,10 +20,11 @@ mod wire;
 
 pub use dropped::Dropped;
 pub use follow::{FileFollower, FollowedLine};
+pub use json::quote_non_finite;
 pub use lines::{LineSplitter, MAX_LINE};
 pub use noted::{Noted, StepsCounted};
 pub use others::{MAX_NAME, MAX_OTHERS, MAX_OTHERS_SIZE, MetricSummary, Others};
 pub use parse::{MAX_STEP, Parser, Report};
 pub use pattern::{Grammar, MAX_PATTERN, MAX_PATTERNS, Pattern};
 pub use readings::Readings;
-pub use wire::{MAX_SUMMARY, ObjectiveSummary, Point, SidecarLine, Summary};
+pub use wire::{MAX_SUMMARY, Number, ObjectiveSummary, Point, SidecarLine, Summary};

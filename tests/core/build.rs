@@ -106,6 +106,22 @@ fn what_the_template_says_is_kept() {
 }
 
 #[test]
+fn python_prints_at_once_unless_the_template_says_otherwise() {
+    let unbuffered = |job: &Value, list: &str| -> Vec<Value> {
+        let env = job["spec"]["template"]["spec"][list][0]["env"].as_array().unwrap().clone();
+        env.into_iter().filter(|variable| variable["name"] == "PYTHONUNBUFFERED").collect()
+    };
+    let theirs = json!({"name": "PYTHONUNBUFFERED", "value": ""});
+    let patches = [
+        (&*format!("{POD}/containers/0/env"), json!([theirs])),
+        (&*format!("{POD}/initContainers"), json!([{"name": "fetch", "image": "fetch:1"}])),
+    ];
+    let job = built(&patches, &ADAM);
+    assert_eq!(unbuffered(&job, "containers"), [theirs]);
+    assert_eq!(unbuffered(&job, "initContainers"), [json!({"name": "PYTHONUNBUFFERED", "value": "1"})]);
+}
+
+#[test]
 fn the_time_to_live_is_withheld_until_the_result_is_recorded() {
     let patches = [("/jobTemplate/spec/ttlSecondsAfterFinished", json!(60))];
     assert_eq!(built(&patches, &ADAM)["spec"].get("ttlSecondsAfterFinished"), None);

@@ -6,8 +6,8 @@ use jiff::{SignedDuration, Timestamp};
 use sweep_operator::core::pruner::{Hyperband, Median, Pruner};
 use sweep_operator::core::sampler::Sampler;
 use sweep_operator::core::{
-    Assignments, Best, Decision, Direction, Domain, EndReason, Limits, Parameter, Phase, Recorded, Scale, Space, State,
-    Study, Trial, ValueOf, stream,
+    Assignments, Best, Decision, Direction, Domain, EndReason, Failure, Limits, Parameter, Phase, Recorded, Scale,
+    Space, State, Study, Trial, ValueOf, stream,
 };
 
 use crate::space::{self, decide};
@@ -579,6 +579,83 @@ fn more_failed_trials_than_allowed_fail_the_study() {
     last.message = Some("é".repeat(5_000));
     let long = decide(&study, &[failed(0, 5, "late"), last], 0, &Recorded::default(), at(9));
     assert!(long.message.chars().count() < 1_300, "{}", long.message);
+}
+
+fn diverged(index: u32) -> Trial {
+    let mut trial = with_phase(index, Phase::Failed, None);
+    trial.completed = Some(at(i64::from(index)));
+    trial.failure = Some(Failure::Diverged);
+    trial.message = Some("NotANumber: accuracy was NaN or infinite from step 3 on".to_owned());
+    trial
+}
+
+#[test]
+fn trials_that_diverged_are_told_apart_and_do_not_count_as_failed() {
+    let mut study = small_study();
+    study.limits.max_failed_trials = 1;
+    let mut failed = with_phase(0, Phase::Failed, None);
+    failed.message = Some("exit code 1".to_owned());
+    failed.failure = Some(Failure::Error);
+    let mut history = vec![failed];
+    history.extend((1..9).map(diverged));
+    history.push(with_phase(9, Phase::Succeeded, Some(0.5)));
+    history.push(diverged(10));
+    let decision = decide(&study, &history, 0, &Recorded::default(), at(99));
+    assert_eq!(decision.state, State::Running);
+    assert!(decision.message.contains("9 diverged; 1 failed of at most 1 (last: exit code 1)"), "{}", decision.message);
+    assert_eq!(decision.best, Some(Best { index: 9, value: 0.5 }));
+}
+
+#[test]
+fn a_study_whose_first_ten_trials_all_diverge_has_failed_and_says_what_to_do() {
+    let study = small_study();
+    let mut history: Vec<Trial> = (0..9).map(diverged).collect();
+    let mut pruned = with_phase(9, Phase::Pruned, None);
+    pruned.series.push(1, f64::NAN, ValueOf::Last, Direction::Maximize, &[]);
+    pruned.completed = Some(at(9));
+    let mut stopped = with_phase(10, Phase::Stopped, None);
+    stopped.completed = Some(at(0));
+    let decide = |history: &[Trial]| decide(&study, history, 0, &Recorded::default(), at(99));
+    history.push(stopped);
+    assert_eq!(decide(&history).state, State::Running, "nine are not enough");
+    history.push(pruned);
+    let decision = decide(&history);
+    assert_eq!(decision.state, State::Ended(EndReason::TrialsDiverged));
+    assert!(EndReason::TrialsDiverged.is_failure());
+    assert!(
+        decision.message.starts_with("the first 10 trials have all diverged: accuracy was NaN"),
+        "{}",
+        decision.message
+    );
+    assert!(decision.message.contains("lower max of the learning rate"), "{}", decision.message);
+    assert!(decision.message.ends_with("the last failure: NotANumber: accuracy was NaN or infinite from step 3 on"));
+    // The order in which they ended counts.
+    let mut first = with_phase(11, Phase::Succeeded, Some(0.1));
+    first.completed = Some(at(-1));
+    history.push(first);
+    assert_eq!(decide(&history).state, State::Ended(EndReason::SearchSpaceExhausted));
+}
+
+#[test]
+fn where_there_are_fewer_than_ten_trials_all_of_them_must_diverge() {
+    let mut study = small_study();
+    study.limits.max_trials = 3;
+    let decide = |study: &Study, history: &[Trial], recorded: &Recorded| decide(study, history, 0, recorded, at(99));
+    let history: Vec<Trial> = (0..3).map(diverged).collect();
+    let ended = decide(&study, &history, &Recorded::default());
+    assert_eq!(ended.state, State::Ended(EndReason::TrialsDiverged));
+    let mixed = [diverged(0), diverged(1), with_phase(2, Phase::Succeeded, Some(0.5))];
+    assert_eq!(decide(&study, &mixed, &Recorded::default()).state, State::Ended(EndReason::MaxTrialsReached));
+    // Latched; a mended template counts anew once the study is reopened.
+    study.template += 1;
+    let of_old = |mut trial: Trial| {
+        trial.template = Some(study.template - 1);
+        trial
+    };
+    let history: Vec<Trial> = history.into_iter().map(of_old).collect();
+    assert_eq!(decide(&study, &history, &ended.recorded).state, State::Ended(EndReason::TrialsDiverged));
+    study.limits.max_trials = 6;
+    assert_eq!(decide(&study, &history, &ended.recorded).state, State::Running);
 }
 
 #[test]

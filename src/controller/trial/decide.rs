@@ -272,6 +272,7 @@ impl Seen<'_> {
         let series = self.final_series(&status);
         self.note_series(&mut status, &series);
         self.note_log(&mut status);
+        let divergence = reason::divergence(&self.study.core.objective.metric, &series);
         // Of a Job that has ended for another reason, such as its deadline, the pods are deleted by the Job itself.
         let by_its_pod = !end.failed || end.reason == "BackoffLimitExceeded";
         let disruption = self.pod.and_then(|pod| pods::disruption(pod, self.trainer)).filter(|_| by_its_pod);
@@ -286,7 +287,10 @@ impl Seen<'_> {
             let line = log.and_then(|log| last_words::failure(log));
             let why = self.pod.and_then(|pod| pods::failure(pod, self.trainer, line.as_deref())).filter(|_| by_its_pod);
             let (reason, why) = why.unwrap_or_else(|| (end.failure(), end.message.clone()));
-            let message = last_words::with_line(format!("{reason}: {why}"), line.as_deref());
+            let mut message = last_words::with_line(format!("{reason}: {why}"), line.as_deref());
+            if let Some(divergence) = divergence {
+                message += &format!("; {divergence}");
+            }
             return self.finish(status, Phase::Failed, reason, message);
         }
         if !self.is_result_known() {
@@ -297,7 +301,11 @@ impl Seen<'_> {
             );
         }
         if !status.objectives.is_empty() {
-            return self.finish(status, Phase::Succeeded, reason::SUCCEEDED, String::new());
+            return self.finish(status, Phase::Succeeded, reason::SUCCEEDED, divergence.unwrap_or_default());
+        }
+        if let Some(divergence) = divergence {
+            let message = format!("{}: {divergence}", reason::NOT_A_NUMBER);
+            return self.finish(status, Phase::Failed, reason::NOT_A_NUMBER, message);
         }
         let message = self.metrics_missing();
         self.finish(status, Phase::Failed, reason::METRICS_MISSING, message)

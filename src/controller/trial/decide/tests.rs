@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::super::pods;
 use super::*;
 use crate::api::StudySpec;
-use crate::core::{Direction, Divergence, ValueOf};
+use crate::core::{Direction, Divergence, Failure, ValueOf};
 use crate::metrics::Dropped;
 use crate::validate::validate;
 
@@ -813,6 +813,41 @@ mod the_result {
         );
         let stdout = complete().stdout().decide();
         assert!(message(&stdout).ends_with("in the output of container trainer"), "{stdout:?}");
+    }
+
+    #[test]
+    fn a_trial_whose_last_word_is_no_number_has_no_value_and_has_failed() {
+        let scene = || complete().reported(&[(1, 0.5), (2, 0.9), (3, f64::NAN), (4, f64::INFINITY)]).all_read();
+        let decision = scene().decide();
+        assert_finished(&decision, Phase::Failed, "NotANumber");
+        let why = "accuracy was NaN or infinite from step 3 on (last number: 0.9 at step 2)";
+        assert_eq!(message(&decision), format!("NotANumber: {why}"));
+        assert_eq!((decision.status.objectives.len(), decision.status.observations[0].steps.len()), (0, 2));
+        let mut best = scene();
+        best.study.core.objective.value = ValueOf::Best;
+        let decision = best.decide();
+        assert_finished(&decision, Phase::Succeeded, "Succeeded");
+        assert_eq!((decision.status.objectives[0].value, message(&decision)), (0.9, why));
+    }
+
+    #[test]
+    fn a_trainer_that_gives_up_on_nan_with_an_error_has_diverged_all_the_same() {
+        let log = "AssertionError: accuracy is NaN";
+        let scene = failed(exit(1)).reported(&[(1, 0.5), (2, f64::NAN)]).log(log);
+        let decision = scene.decide();
+        assert_finished(&decision, Phase::Failed, "TrainerFailed");
+        assert_eq!(
+            message(&decision),
+            "TrainerFailed: container trainer exit code 1: AssertionError: accuracy is NaN; accuracy was NaN or infinite from step 2 on (last number: 0.5 at step 1)"
+        );
+        let trial = scene.with_status(decision.status);
+        let seen = crate::api::core_trial(&trial.study.core, &trial.trial, None, false);
+        assert_eq!((seen.failure, seen.value, seen.has_diverged()), (Some(Failure::Diverged), None, true));
+        let plain = failed(exit(1)).reported(&[(1, 0.5)]);
+        let status = plain.decide().status;
+        let plain = plain.with_status(status);
+        let seen = crate::api::core_trial(&plain.study.core, &plain.trial, None, false);
+        assert_eq!((seen.failure, seen.has_diverged()), (Some(Failure::Error), false));
     }
 
     #[test]
