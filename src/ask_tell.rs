@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::api::StudySpec;
 use crate::core::sampler::{self, Cache, Next};
-use crate::core::{Assignments, Failure, Phase, Study, Trial, reason};
+use crate::core::{Assignments, Failure, Phase, Study, Trial};
 use crate::metrics::{Number, quote_non_finite};
 use crate::validate::{any_template, validate};
 
@@ -162,9 +162,8 @@ impl Session {
         let value = value.or_else(|| trial.series.value(which, direction).map(|(_, value)| value));
         let has_diverged = trial.series.diverged().is_some();
         let (phase, value, failure) = match (state, value) {
-            (Some(ToldState::Failed), _) => {
-                (Phase::Failed, None, Some(reason::failure(reason::TRAINER_FAILED, has_diverged)))
-            }
+            // The caller knows its surroundings, and tells of the configuration: it is not tried again.
+            (Some(ToldState::Failed), _) => (Phase::Failed, None, Some(Failure::Diverged)),
             (Some(ToldState::Pruned), _) => (Phase::Pruned, None, None),
             (_, Some(value)) if value.is_finite() => (Phase::Succeeded, Some(value), None),
             // Its last word is no number.
@@ -314,8 +313,7 @@ mod tests {
             answer(&mut session, line.as_bytes()).unwrap();
         }
         let failures: Vec<_> = session.unwrap().trials.iter().map(|trial| (trial.phase, trial.failure)).collect();
-        let failed = |failure| (Phase::Failed, Some(failure));
-        assert_eq!(failures, [failed(Failure::Error), failed(Failure::Diverged), failed(Failure::Diverged)]);
+        assert_eq!(failures, vec![(Phase::Failed, Some(Failure::Diverged)); 3]);
     }
 
     #[test]
