@@ -119,7 +119,7 @@ fn kinds(lines: &[String]) -> Vec<Kind> {
     let mut kinds = Vec::with_capacity(lines.len());
     // Whether a traceback is under way, and whether Python has gone on all the same.
     let (mut inside, mut ignored) = (false, false);
-    let mut framed = false;
+    let (mut framed, mut warned) = (false, false);
     for line in lines {
         let (line, of_many) = unprefixed(line);
         let kind = if line.contains("Traceback (most recent call last)") {
@@ -127,7 +127,9 @@ fn kinds(lines: &[String]) -> Vec<Kind> {
             Kind::Noise
         } else if line.starts_with([' ', '│', '╭', '╰', '❱']) {
             framed = true;
-            kinds.push(Kind::Noise);
+            // A frame, or the source line behind a warning; else a line like any other.
+            let belongs = inside || warned || !line.starts_with(' ');
+            kinds.push(if belongs { Kind::Noise } else { kind(line.trim_start(), false, false, of_many) });
             continue;
         } else if line.starts_with("Exception ignored in") || line.starts_with("Error in atexit.") {
             ignored = true;
@@ -139,7 +141,7 @@ fn kinds(lines: &[String]) -> Vec<Kind> {
             (inside, ignored) = (false, false);
             kind
         };
-        framed = false;
+        (framed, warned) = (false, line.contains("Warning: "));
         kinds.push(kind);
     }
     kinds
@@ -420,6 +422,8 @@ KeyError: 'lr'
     fn without_an_exception_it_is_the_last_complaint_or_the_last_words() {
         expect(&[
             ("epoch 3\nout of memory\n\n", "out of memory"),
+            ("epoch 3\n  no data\n", "no data"),
+            ("no data\ntrain.py:3: UserWarning: slow\n  warnings.warn('slow')\n", "no data"),
             (
                 "usage: train.py [--lr LR]\ntrain.py: error: unrecognized arguments: --depth=3\n",
                 "train.py: error: unrecognized arguments: --depth=3",

@@ -1,5 +1,6 @@
 //! How a trial ends: the reasons of the condition `Finished`, each once, and what a failure speaks of.
 
+use super::number::number;
 use super::series::Series;
 use super::study::Failure;
 
@@ -47,7 +48,7 @@ pub fn failure(reason: &str, diverged: bool) -> Failure {
 pub fn divergence(metric: &str, series: &Series) -> Option<String> {
     let since = series.diverged()?;
     let last = match series.points().last() {
-        Some((step, value)) => format!("last number: {value} at step {step}"),
+        Some((step, value)) => format!("last number: {} at step {step}", number(*value)),
         None => "it never was a number".to_owned(),
     };
     Some(format!("{metric} was NaN or infinite from step {since} on ({last})"))

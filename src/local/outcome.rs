@@ -10,6 +10,7 @@ use crate::build::{Deadline, Source};
 use crate::core::{Objective, Phase, Series, number, reason};
 use crate::last_words;
 use crate::metrics::Dropped;
+use crate::shown::shown;
 
 /// How a trial ended.
 #[derive(Clone, Debug, PartialEq)]
@@ -176,7 +177,9 @@ fn numbers(text: &str) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for line in text.lines() {
         if let Ok(serde_json::Value::Object(object)) = serde_json::from_str(line) {
-            names.extend(object.into_iter().filter(|(_, value)| value.is_number()).map(|(name, _)| name));
+            names.extend(
+                object.into_iter().filter(|(_, value)| value.is_number()).map(|(name, _)| shown(&name).into_owned()),
+            );
             continue;
         }
         let between = |c: char| c.is_whitespace() || matches!(c, ',' | ';' | '|' | '{' | '}' | '(' | ')' | '[' | ']');
@@ -191,7 +194,7 @@ fn numbers(text: &str) -> BTreeSet<String> {
             };
             let name = name.trim_matches(quotes);
             if value.parse::<f64>().is_ok() && name.starts_with(|c: char| c.is_alphabetic() || c == '_') {
-                names.insert(name.to_owned());
+                names.insert(shown(name).into_owned());
             }
             name_before = word.strip_suffix([':', '=']);
         }

@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::shown::shown;
+
 /// How many metrics beside the objective are kept of a Trial.
 pub const MAX_OTHERS: usize = 32;
 
@@ -65,12 +67,14 @@ impl Others {
 
     /// The step after the last one of a metric; 1 for one that is not known.
     pub fn next_step(&self, name: &str) -> u64 {
-        self.0.iter().find(|other| other.summary.name == name).map_or(1, |other| other.last_step.saturating_add(1))
+        let name = shown(name);
+        self.0.iter().find(|other| other.summary.name == *name).map_or(1, |other| other.last_step.saturating_add(1))
     }
 
     /// Takes a finite value. One of a new metric is not taken once there are as many as may be; `reserved` of the places
-    /// are kept for metrics that were asked for.
+    /// are kept for metrics that were asked for. A name is cleaned: in JSON it may hold any character.
     pub fn push(&mut self, name: &str, step: u64, value: f64, is_asked: bool, reserved: usize) {
+        let name = &*shown(name);
         let known = self.0.iter_mut().find(|other| other.summary.name == name);
         let Some(other) = known else {
             let free = self.0.iter().filter(|other| !other.is_asked).count() < MAX_OTHERS.saturating_sub(reserved);
@@ -192,6 +196,17 @@ mod tests {
         let names: Vec<String> = others.summaries().into_iter().map(|summary| summary.name).collect();
         assert_eq!(names.len(), MAX_OTHERS);
         assert_eq!(names[..3], ["late", "later", "m0"]);
+    }
+
+    #[test]
+    fn a_name_controls_no_terminal() {
+        let mut others = Others::default();
+        for value in [0.5, 0.6] {
+            let step = others.next_step("\x1b[31mlo\u{202e}ss");
+            others.push("\x1b[31mlo\u{202e}ss", step, value, false, 0);
+        }
+        let [loss] = &others.summaries()[..] else { panic!("{others:?}") };
+        assert_eq!((loss.name.as_str(), others.next_step("loss")), ("loss", 3));
     }
 
     #[test]

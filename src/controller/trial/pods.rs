@@ -23,6 +23,7 @@ use kube::ResourceExt;
 use crate::build::SIDECAR_CONTAINER;
 use crate::core::reason;
 use crate::metrics::Summary;
+use crate::shown::shown;
 
 /// Where a pod stands.
 #[derive(Clone, Debug, PartialEq)]
@@ -126,7 +127,7 @@ pub fn has_ended(pod: &Pod) -> bool {
 /// log ends with.
 pub fn failure(pod: &Pod, trainer: &str, line: Option<&str>) -> Option<(&'static str, String)> {
     let status = pod.status.as_ref()?;
-    let words = || status.message.as_deref().unwrap_or_default().trim();
+    let words = || shown(status.message.as_deref().unwrap_or_default().trim());
     if status.reason.as_deref() == Some("Evicted") {
         // Says what was outgrown; the exit code only says that it was killed.
         return Some((reason::TRAINER_FAILED, format!("pod Evicted: {}", words())));
@@ -147,7 +148,8 @@ pub fn failure(pod: &Pod, trainer: &str, line: Option<&str>) -> Option<(&'static
             ),
             Some("StartError" | "ContainerCannotRun") => {
                 let why: String = end.message.iter().flat_map(|why| why.trim().chars().take(300)).collect();
-                let words = format!("could not be started (exit code {}): {}", end.exit_code, without_ids(&why));
+                let words =
+                    format!("could not be started (exit code {}): {}", end.exit_code, without_ids(&shown(&why)));
                 (reason::START_FAILED, words)
             }
             _ if end.exit_code > 128 => {
@@ -293,7 +295,7 @@ fn trouble(reason: &str, container: &ContainerStatus) -> String {
             format!("container {}: {:?} is not the name of an image ({reason})", container.name, container.image)
         }
         _ => match detail {
-            Some(detail) => format!("container {}: {reason}: {}", container.name, without_ids(detail)),
+            Some(detail) => format!("container {}: {reason}: {}", container.name, without_ids(&shown(detail))),
             None => format!("container {}: {reason}", container.name),
         },
     }
