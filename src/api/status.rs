@@ -124,17 +124,19 @@ pub fn study_status(
 }
 
 fn counts(history: &[core::Trial]) -> TrialCounts {
-    let count = |phase: Phase| history.iter().filter(|trial| trial.phase == phase).count() as u32;
-    TrialCounts {
-        total: history.len() as u32,
-        active: history.iter().filter(|trial| trial.is_active()).count() as u32,
-        pending: count(Phase::Pending),
-        running: count(Phase::Running),
-        succeeded: count(Phase::Succeeded),
-        pruned: count(Phase::Pruned),
-        failed: count(Phase::Failed),
-        stopped: count(Phase::Stopped),
+    let mut counts = TrialCounts { total: history.len() as u32, ..TrialCounts::default() };
+    for trial in history {
+        counts.active += u32::from(trial.is_active());
+        *match trial.phase {
+            Phase::Pending => &mut counts.pending,
+            Phase::Running => &mut counts.running,
+            Phase::Succeeded => &mut counts.succeeded,
+            Phase::Pruned => &mut counts.pruned,
+            Phase::Failed => &mut counts.failed,
+            Phase::Stopped => &mut counts.stopped,
+        } += 1;
     }
+    counts
 }
 
 fn best(study: &core::Study, history: &[core::Trial], decision: &Decision) -> Option<BestTrial> {

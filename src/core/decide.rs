@@ -123,8 +123,40 @@ fn decide_by(
     if !history.is_sorted_by_key(|trial| trial.index) {
         history.to_mut().sort_by_key(|trial| trial.index);
     }
-    let view = View { study, history: &history, orphans, recorded, now };
+    let view = View { study, history: &history, tally: Tally::of(&history), orphans, recorded, now };
     view.decide(cache)
+}
+
+/// What one look at the trials tells.
+#[derive(Default)]
+struct Tally {
+    /// By phase.
+    phases: [u32; 6],
+    /// Those that count against `parallelism`.
+    active: u32,
+    /// Those of which anything runs.
+    at_work: u32,
+    /// Those that have failed, the diverged ones not counted.
+    failed: u32,
+    /// Those that have diverged.
+    diverged: u32,
+    /// The last completion.
+    completed: Option<Timestamp>,
+}
+
+impl Tally {
+    fn of(history: &[Trial]) -> Tally {
+        let mut tally = Tally::default();
+        for trial in history {
+            tally.phases[trial.phase as usize] += 1;
+            tally.active += u32::from(trial.is_active());
+            tally.at_work += u32::from(trial.is_at_work());
+            tally.failed += u32::from(trial.counts_as_failed());
+            tally.diverged += u32::from(trial.has_diverged());
+            tally.completed = tally.completed.max(trial.completed);
+        }
+        tally
+    }
 }
 
 /// How many trials must diverge, the first ones that end, before the study has failed of it.
@@ -133,6 +165,7 @@ const FIRST_TRIALS: usize = 10;
 struct View<'a> {
     study: &'a Study,
     history: &'a [Trial],
+    tally: Tally,
     orphans: u32,
     recorded: &'a Recorded,
     now: Timestamp,
@@ -167,7 +200,7 @@ impl View<'_> {
         }
         decision.state = match self.study.suspend {
             // A trial that waits for its first Job waits on: nothing new starts.
-            true => State::Suspended { quiet: self.orphans == 0 && !self.history.iter().any(Trial::is_at_work) },
+            true => State::Suspended { quiet: self.orphans == 0 && self.tally.at_work == 0 },
             false => State::Running,
         };
         decision.message = self.progress(&decision);
@@ -184,25 +217,23 @@ impl View<'_> {
     }
 
     fn active(&self) -> u32 {
-        self.orphans + self.history.iter().filter(|trial| trial.is_active()).count() as u32
+        self.orphans + self.tally.active
     }
 
     fn count(&self, phase: Phase) -> u32 {
-        self.history.iter().filter(|trial| trial.phase == phase).count() as u32
-    }
-
-    /// How many trials have failed, those that diverged not counted.
-    fn failed(&self) -> u32 {
-        self.history.iter().filter(|trial| trial.counts_as_failed()).count() as u32
+        self.tally.phases[phase as usize]
     }
 
     /// Whether all of the first trials that ended by themselves or by the pruner have diverged. Those of an earlier job
     /// template may have had another cause than the configuration.
     fn all_diverge(&self) -> bool {
+        let enough = FIRST_TRIALS.min(self.study.limits.max_trials as usize);
+        if (self.tally.diverged as usize) < enough {
+            return false;
+        }
         let has_outcome = |trial: &&Trial| matches!(trial.phase, Phase::Succeeded | Phase::Pruned | Phase::Failed);
         let is_current = |trial: &&Trial| trial.template.is_none_or(|template| template == self.study.template);
         let mut ended: Vec<&Trial> = self.history.iter().filter(has_outcome).filter(is_current).collect();
-        let enough = FIRST_TRIALS.min(self.study.limits.max_trials as usize);
         if ended.len() < enough {
             return false;
         }
@@ -220,7 +251,7 @@ impl View<'_> {
     fn limit_reached(&self, best: Option<Best>, deadline: Option<Timestamp>) -> Option<EndReason> {
         let limits = &self.study.limits;
         let direction = self.study.objective.direction;
-        if self.failed() > limits.max_failed_trials {
+        if self.tally.failed > limits.max_failed_trials {
             return Some(EndReason::TooManyFailedTrials);
         }
         if self.all_diverge() {
@@ -311,7 +342,7 @@ impl View<'_> {
             let bracket = self.study.pruner.as_ref().and_then(|pruner| pruner.bracket(index));
             proposed.push(Trial { bracket, generation, ..Trial::proposed(index, assignments.clone()) });
             decision.recorded.last_index = Some(index);
-            let proposed_after = self.history.iter().filter_map(|trial| trial.completed).max();
+            let proposed_after = self.tally.completed;
             decision.proposals.push(Proposal {
                 index,
                 assignments,
@@ -326,24 +357,23 @@ impl View<'_> {
 
     fn progress(&self, decision: &Decision) -> String {
         let total = self.history.len() as u32;
-        let finished = self.history.iter().filter(|trial| trial.phase.is_finished()).count();
-        let unfinished: Vec<&Trial> = self.history.iter().filter(|trial| !trial.phase.is_finished()).collect();
+        let (pending, running) = (self.count(Phase::Pending), self.count(Phase::Running));
+        let finished = total - pending - running;
         let mut parts = vec![format!("{finished} of {} trials finished", self.study.limits.max_trials)];
-        let running = self.count(Phase::Running);
         if running > 0 {
             parts.push(format!("{running} running"));
         }
-        let waiting: Vec<&str> =
-            unfinished.iter().filter(|t| t.phase == Phase::Pending).filter_map(|t| t.message.as_deref()).collect();
+        let waits = self.history.iter().filter(|trial| pending > 0 && trial.phase == Phase::Pending);
+        let waiting: Vec<&str> = waits.filter_map(|trial| trial.message.as_deref()).collect();
         if let Some(why) = most_common(&waiting) {
             let wait = if waiting.len() == 1 { "waits" } else { "wait" };
-            parts.push(format!("{} of {} trials {wait}: {why}", waiting.len(), unfinished.len()));
+            parts.push(format!("{} of {} trials {wait}: {why}", waiting.len(), pending + running));
         }
-        let diverged = self.history.iter().filter(|trial| trial.has_diverged()).count();
+        let diverged = self.tally.diverged;
         if diverged > 0 {
             parts.push(format!("{diverged} diverged"));
         }
-        let failed = self.failed();
+        let failed = self.tally.failed;
         if failed > 0 {
             let why = self.last_failure(Trial::counts_as_failed).and_then(|trial| trial.message.as_deref());
             let why = why.map(|why| format!(" (last: {why})")).unwrap_or_default();
@@ -359,7 +389,7 @@ impl View<'_> {
 
     fn epilogue(&self, reason: EndReason, best: Option<Best>) -> String {
         let limits = &self.study.limits;
-        let failed = self.failed();
+        let failed = self.tally.failed;
         let counts: fn(&Trial) -> bool = match reason {
             EndReason::TooManyFailedTrials => Trial::counts_as_failed,
             _ => |trial| trial.phase == Phase::Failed,

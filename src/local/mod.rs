@@ -14,6 +14,7 @@ mod screen;
 mod state;
 mod supervise;
 mod sweep;
+mod trials;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

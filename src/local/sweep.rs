@@ -1,7 +1,6 @@
 //! The loop of a local run: observe, decide, carry it out.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,6 +17,7 @@ use super::outcome::{self, Evidence, Exit, Outcome, clipped};
 use super::process::{Ended, Launch, Run, Running};
 use super::screen::{self, Row, Screen, View};
 use super::state::{Folder, StateError, immutable_differences, run_name};
+use super::trials::{Tracked, Trials};
 use crate::api::{self, Condition, DesiredState, FINISHED, StopRecord, Study, StudyStatus, Trial, TrialStatus};
 use crate::build::{Source, environment};
 use crate::core::sampler::Cache;
@@ -83,7 +83,7 @@ pub struct Sweep {
     valid: ValidStudy,
     launch: Launch,
     folder: Folder,
-    trials: BTreeMap<u32, Tracked>,
+    trials: Trials,
     gpus: Option<Gpus>,
     screen: Screen,
     ended: UnboundedSender<Ended>,
@@ -94,30 +94,6 @@ pub struct Sweep {
     told_counted_steps: bool,
     /// What the sampler has computed so far.
     cache: Cache,
-}
-
-/// A Trial, with its process while it has one.
-struct Tracked {
-    trial: Trial,
-    process: Option<Running>,
-}
-
-impl Tracked {
-    fn name(&self) -> &str {
-        self.trial.metadata.name.as_deref().unwrap_or_default()
-    }
-
-    fn phase(&self) -> Phase {
-        self.trial.status.as_ref().map(|status| status.phase).unwrap_or_default()
-    }
-
-    fn is_stopped(&self) -> bool {
-        self.trial.spec.desired_state == DesiredState::Stopped
-    }
-
-    fn status(&mut self) -> &mut TrialStatus {
-        self.trial.status.get_or_insert_default()
-    }
 }
 
 impl Sweep {
@@ -149,7 +125,7 @@ impl Sweep {
             launch,
             folder,
             last_completion: trials.values().filter_map(completion).max(),
-            trials: trials.into_iter().map(|(index, trial)| (index, Tracked { trial, process: None })).collect(),
+            trials: Trials::default(),
             gpus: gpus.filter(|_| valid.template.gpu.is_some()),
             screen,
             ended,
@@ -159,18 +135,19 @@ impl Sweep {
             cache: Cache::default(),
             valid,
         };
-        sweep.best = core::outlook(&sweep.valid.core, &sweep.history(), 0, &core::Recorded::default(), now()).best;
+        trials.into_values().for_each(|trial| sweep.trials.insert(trial));
+        sweep.refresh();
+        sweep.best =
+            core::outlook(&sweep.valid.core, sweep.trials.history(), 0, &core::Recorded::default(), now()).best;
         sweep.recover()?;
         Ok(sweep)
     }
 
     /// Trials that were running have lost their process: their trainers are gone by now.
     fn recover(&mut self) -> Result<(), Error> {
-        let unfinished = |tracked: &Tracked| !tracked.phase().is_finished();
-        let indices: Vec<u32> = self.trials.iter().filter(|(_, t)| unfinished(t)).map(|(index, _)| *index).collect();
-        let (total, mut lost) = (self.trials.len(), 0);
-        for index in indices {
-            let Some(tracked) = self.trials.get_mut(&index) else { continue };
+        let (total, mut lost) = (self.trials.history().len(), 0);
+        for index in self.trials.unfinished().clone() {
+            let Some(tracked) = self.trials.get_mut(index) else { continue };
             if tracked.is_stopped() {
                 let outcome = outcome::stopped(tracked.trial.spec.stop.as_ref());
                 self.finish(index, outcome)?;
@@ -195,7 +172,8 @@ impl Sweep {
         }
         if total > 0 {
             let again = if lost > 0 { format!(", {lost} lost their process and run again") } else { String::new() };
-            let finished = self.trials.values().filter(|tracked| tracked.phase().is_finished()).count();
+            self.refresh();
+            let finished = self.trials.count_finished();
             let text =
                 format!("going on in {}: {finished} of {total} trials finished{again}", self.folder.root().display());
             self.screen.line(&text);
@@ -247,25 +225,24 @@ impl Sweep {
         }
     }
 
-    fn history(&self) -> Vec<core::Trial> {
-        let core = |tracked: &Tracked| {
-            let live = tracked.process.as_ref().map(|process| process.readings.series.clone());
-            api::core_trial(&self.valid.core, &tracked.trial, live, tracked.process.is_some())
-        };
-        self.trials.values().map(core).collect()
+    /// Looks at the trials that have changed.
+    fn refresh(&mut self) {
+        self.trials.refresh(&self.valid.core);
     }
 
-    fn running(&self) -> usize {
-        self.trials.values().filter(|tracked| tracked.process.is_some()).count()
+    /// How many trials have a process.
+    fn running(&mut self) -> usize {
+        self.refresh();
+        self.trials.running().len()
     }
 
     /// Decides and carries it out, until the decision asks for nothing more.
     fn settle(&mut self) -> Result<Decision, Error> {
         loop {
             let now = now();
-            let history = self.history();
+            self.refresh();
             let recorded = api::recorded(self.study.status.as_ref());
-            let decision = decide(&self.valid.core, &history, 0, &recorded, now, &mut self.cache);
+            let decision = decide(&self.valid.core, self.trials.history(), 0, &recorded, now, &mut self.cache);
             self.show_best(&decision);
             for stop in &decision.stops {
                 self.stop(stop, now)?;
@@ -275,7 +252,7 @@ impl Sweep {
             for proposal in &decision.proposals {
                 self.create(proposal)?;
             }
-            self.write_status(&history, &decision, now)?;
+            self.write_status(&decision, now)?;
             let started = matches!(decision.state, State::Running) && self.start_waiting()?;
             if decision.stops.is_empty() && decision.proposals.is_empty() && !started {
                 return Ok(decision);
@@ -284,7 +261,7 @@ impl Sweep {
     }
 
     /// Whether the decision is the last one.
-    fn end(&self, decision: &Decision) -> Option<End> {
+    fn end(&mut self, decision: &Decision) -> Option<End> {
         let message = decision.message.clone();
         match decision.state {
             State::Ended(reason) if reason.is_failure() => Some(End::Failed(message)),
@@ -297,7 +274,7 @@ impl Sweep {
 
     /// Records the stop with its evidence, then ends the trainer.
     fn stop(&mut self, stop: &Stop, now: Timestamp) -> Result<(), Error> {
-        let Some(tracked) = self.trials.get_mut(&stop.index) else { return Ok(()) };
+        let Some(tracked) = self.trials.get_mut(stop.index) else { return Ok(()) };
         tracked.trial.spec.desired_state = DesiredState::Stopped;
         tracked.trial.spec.stop = Some(StopRecord {
             reason: stop.reason.clone(),
@@ -327,17 +304,19 @@ impl Sweep {
         trial.metadata.creation_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(seconds(now())));
         trial.status = Some(TrialStatus::default());
         self.folder.write_trial(&trial)?;
-        self.trials.insert(proposal.index, Tracked { trial, process: None });
+        self.trials.insert(trial);
         Ok(())
     }
 
     /// Starts trials that have no process, in index order. Returns whether anything has changed.
     fn start_waiting(&mut self) -> Result<bool, Error> {
         let mut changed = false;
-        let waiting =
-            |tracked: &Tracked| tracked.process.is_none() && !tracked.phase().is_finished() && !tracked.is_stopped();
-        let indices: Vec<u32> = self.trials.iter().filter(|(_, t)| waiting(t)).map(|(index, _)| *index).collect();
-        for index in indices {
+        self.refresh();
+        let waiting: Vec<u32> = self.trials.unfinished().difference(self.trials.running()).copied().collect();
+        for index in waiting {
+            if self.trials.get(index).is_none_or(Tracked::is_stopped) {
+                continue;
+            }
             // Lowered since the trial was created: the running ones come first.
             if self.running() >= self.valid.core.parallelism as usize {
                 break;
@@ -365,7 +344,7 @@ impl Sweep {
 
     /// Says why a trial does not start. Returns whether that is new.
     fn wait(&mut self, index: u32, message: String) -> Result<bool, Error> {
-        let Some(tracked) = self.trials.get_mut(&index) else { return Ok(false) };
+        let Some(tracked) = self.trials.get_mut(index) else { return Ok(false) };
         if tracked.status().message.as_ref() == Some(&message) {
             return Ok(false);
         }
@@ -378,7 +357,7 @@ impl Sweep {
 
     /// Records the next run of a trial, then starts it.
     fn start(&mut self, index: u32, gpus: Vec<String>) -> Result<(), Error> {
-        let Some(tracked) = self.trials.get_mut(&index) else { return Ok(()) };
+        let Some(tracked) = self.trials.get_mut(index) else { return Ok(()) };
         let trial = tracked.name().to_owned();
         let template_hash = format!("{:016x}", self.valid.core.template);
         let status = tracked.status();
@@ -429,36 +408,27 @@ impl Sweep {
 
     /// Reads new observations. Returns whether there are any.
     fn poll(&mut self) -> bool {
-        let mut observed = false;
-        for tracked in self.trials.values_mut() {
-            if let Some(process) = &mut tracked.process {
-                // What cannot be read now is read later, or missed at the end, where it is said.
-                observed |= process.poll(&self.valid.core).unwrap_or(false);
-            }
-        }
-        observed
+        // What cannot be read now is read later, or missed at the end, where it is said.
+        self.trials.observe(|process| process.poll(&self.valid.core).unwrap_or(false))
     }
 
     /// Trials that have run, or reported nothing, for longer than they may have failed, and are told to end. Returns
     /// whether there are any.
     fn stop_overdue(&mut self) -> Result<bool, Error> {
-        let overdue = |tracked: &Tracked| {
-            let process =
-                tracked.process.as_ref().filter(|_| !tracked.is_stopped() && !tracked.phase().is_finished())?;
-            self.overdue(process)
-        };
+        let may_end = |tracked: &Tracked| !tracked.is_stopped() && !tracked.phase().is_finished();
+        let running = self.trials.processes().filter(|(tracked, _)| may_end(tracked));
         let overdue: Vec<(u32, Outcome)> =
-            self.trials.iter().filter_map(|(index, tracked)| Some((*index, overdue(tracked)?))).collect();
+            running.filter_map(|(tracked, process)| Some((tracked.trial.spec.index, self.overdue(process)?))).collect();
         let any = !overdue.is_empty();
         for (index, outcome) in overdue {
-            let Some(tracked) = self.trials.get_mut(&index) else { continue };
+            let Some(tracked) = self.trials.get_mut(index) else { continue };
             let Some(process) = &tracked.process else { continue };
             let status = tracked.trial.status.get_or_insert_default();
             api::note(status, &self.valid.core, &process.readings.series, &process.readings.noted);
             status.log_tail = last_words::tail(&process.log_excerpt());
             // Recorded before its trainer goes.
             self.finish(index, outcome)?;
-            if let Some(process) = self.trials.get_mut(&index).and_then(|tracked| tracked.process.as_mut()) {
+            if let Some(process) = self.trials.get_mut(index).and_then(|tracked| tracked.process.as_mut()) {
                 process.stop();
             }
         }
@@ -480,7 +450,7 @@ impl Sweep {
     /// A trainer has ended.
     fn ended(&mut self, ended: &Ended) -> Result<(), Error> {
         self.end_strays(ended.exit);
-        let Some(tracked) = self.trials.get_mut(&ended.index) else { return Ok(()) };
+        let Some(tracked) = self.trials.get_mut(ended.index) else { return Ok(()) };
         let Some(mut process) = tracked.process.take() else { return Ok(()) };
         if let Some(gpus) = &mut self.gpus {
             gpus.give_back(&process.gpus);
@@ -514,7 +484,7 @@ impl Sweep {
     /// Ends what a supervisor that was killed could not end.
     fn end_strays(&self, exit: Exit) {
         if matches!(exit, Exit::SupervisorKilled(_)) {
-            let running = self.trials.values().filter_map(|tracked| tracked.process.as_ref()?.supervisor);
+            let running = self.trials.processes().filter_map(|(_, process)| process.supervisor);
             descendants::end(&running.collect::<Vec<_>>());
         }
     }
@@ -524,7 +494,7 @@ impl Sweep {
         // It may quote the trainer.
         outcome.message = shown(&outcome.message).into_owned();
         let time = self.next_completion();
-        let Some(tracked) = self.trials.get_mut(&index) else { return Ok(()) };
+        let Some(tracked) = self.trials.get_mut(index) else { return Ok(()) };
         let status = tracked.trial.status.get_or_insert_default();
         let old = std::mem::take(&mut status.conditions);
         let condition =
@@ -561,12 +531,14 @@ impl Sweep {
         time
     }
 
-    fn write_status(&mut self, history: &[core::Trial], decision: &Decision, now: Timestamp) -> Result<(), Error> {
+    /// Writes what was decided, and the trials as they were seen then.
+    fn write_status(&mut self, decision: &Decision, now: Timestamp) -> Result<(), Error> {
         let none = StudyStatus::default();
         let old = self.study.status.as_ref().unwrap_or(&none);
         let max_duration = self.study.spec.max_duration.as_deref();
         let generation = self.study.metadata.generation;
-        let mut status = api::study_status(&self.valid.core, history, decision, old, max_duration, generation, now);
+        let mut status =
+            api::study_status(&self.valid.core, self.trials.history(), decision, old, max_duration, generation, now);
         api::warn(&mut status, &self.valid.warnings, old, generation, now);
         self.replace_status(status)
     }
@@ -585,7 +557,8 @@ impl Sweep {
         while let Ok(ended) = self.exits.try_recv() {
             self.ended(&ended)?;
         }
-        let running: Vec<u32> = self.trials.iter().filter(|(_, t)| t.process.is_some()).map(|(i, _)| *i).collect();
+        self.refresh();
+        let running = self.trials.running().clone();
         self.screen.line(&format!("stopping {} running trials; once more to leave at once", running.len()));
         let release = self.release();
         tokio::select! {
@@ -594,7 +567,7 @@ impl Sweep {
             () = signals.recv() => {}
         }
         for index in &running {
-            let Some(tracked) = self.trials.get_mut(index) else { continue };
+            let Some(tracked) = self.trials.get_mut(*index) else { continue };
             tracked.process = None;
             if tracked.phase().is_finished() {
                 continue;
@@ -610,7 +583,8 @@ impl Sweep {
             api::note(status, &self.valid.core, &core::Series::default(), &Noted::default());
             self.folder.write_trial(&tracked.trial)?;
         }
-        let finished = self.trials.values().filter(|tracked| tracked.phase().is_finished()).count();
+        self.refresh();
+        let finished = self.trials.count_finished();
         let message = format!("{finished} of {} trials finished", self.valid.core.limits.max_trials);
         let mut status = self.study.status.clone().unwrap_or_default();
         let text = format!("interrupted, {message}: `sweep run` goes on");
@@ -635,15 +609,17 @@ impl Sweep {
 
     /// Ends all trainers, and waits until they are gone.
     async fn release(&mut self) {
-        for process in self.trials.values_mut().filter_map(|tracked| tracked.process.as_mut()) {
+        self.refresh();
+        self.trials.observe(|process| {
             process.stop();
-        }
+            false
+        });
         let limit = Instant::now() + Duration::from_secs(self.valid.template.grace_seconds() + 5);
         while self.running() > 0 {
             tokio::select! {
                 Some(ended) = self.exits.recv() => {
                     self.end_strays(ended.exit);
-                    if let Some(tracked) = self.trials.get_mut(&ended.index) {
+                    if let Some(tracked) = self.trials.get_mut(ended.index) {
                         tracked.process = None;
                     }
                 }
@@ -669,15 +645,15 @@ impl Sweep {
     }
 
     fn draw(&mut self) {
+        self.refresh();
         let mut screen = std::mem::take(&mut self.screen);
         screen.draw(|| self.view());
         self.screen = screen;
     }
 
     fn view(&self) -> View {
-        let count = |phase: Phase| self.trials.values().filter(|tracked| tracked.phase() == phase).count();
         let counts = [Phase::Running, Phase::Pending, Phase::Succeeded, Phase::Pruned, Phase::Failed, Phase::Stopped]
-            .map(|phase| (count(phase), format!("{phase:?}").to_lowercase()));
+            .map(|phase| (self.trials.count(phase), format!("{phase:?}").to_lowercase()));
         let counts = counts.into_iter().filter(|(count, _)| *count > 0);
         let counts = counts.map(|(count, phase)| format!("{count} {phase}")).collect::<Vec<_>>().join(", ");
         let core = &self.valid.core;
@@ -685,8 +661,7 @@ impl Sweep {
             let trial = api::trial_name(&core.name, best.index);
             format!("best {} {} of {trial}", core.objective.metric, core::number(best.value))
         });
-        let finished = self.trials.values().filter(|tracked| tracked.phase().is_finished());
-        let mut shown: Vec<&Tracked> = self.trials.values().collect();
+        let mut shown = self.trials.latest(MOST_ROWS);
         // Those that are being stopped have a process, too.
         shown.sort_by_key(|tracked| {
             let completed = completion(&tracked.trial);
@@ -696,12 +671,12 @@ impl Sweep {
         View {
             study: core.name.clone(),
             metric: core.objective.metric.clone(),
-            finished: finished.count() as u32,
+            finished: self.trials.count_finished(),
             total: core.limits.max_trials,
             counts,
             best,
             left: None,
-            running: self.running(),
+            running: self.trials.running().len(),
             rows: shown.into_iter().map(|tracked| self.row(tracked)).collect(),
         }
     }
@@ -739,7 +714,7 @@ impl Sweep {
     pub fn summary(&self, on_stderr: bool) -> String {
         let core = &self.valid.core;
         let (metric, direction) = (&core.objective.metric, core.objective.direction);
-        let mut ranked: Vec<&Tracked> = self.trials.values().collect();
+        let mut ranked: Vec<&Tracked> = self.trials.all().collect();
         let key = |tracked: &Tracked| tracked.trial.status.as_ref().and_then(|s| Some(s.objectives.first()?.value));
         ranked.sort_by(|a, b| {
             let succeeded = |tracked: &Tracked| tracked.phase() != Phase::Succeeded;
