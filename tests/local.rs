@@ -519,6 +519,33 @@ fn python_prints_at_once_unless_the_template_says_otherwise() {
 }
 
 #[test]
+fn a_pruner_whose_rungs_the_steps_never_meet_says_so_once_and_in_the_condition() {
+    let sandbox = Sandbox::new(&Spec {
+        fields: "maxTrials: 4\nparallelism: 1\nsampler: {random: {}}\npruner: {hyperband: {minSteps: 1, maxSteps: 9}}",
+        metrics: "stdout",
+        script: r#"for i in 1000 2000 9000; do echo "step $i score=$x"; done"#,
+    });
+    let why = "steps begin at 1000, and maxSteps is 9: nothing can ever be pruned";
+    let run = sandbox.run(&[]).ended(0);
+    assert_eq!(run.err.matches(why).count(), 1, "{}", run.err);
+    let conditions = sandbox.study()["status"]["conditions"].as_sequence().unwrap().clone();
+    let idle = conditions.iter().find(|condition| condition["type"] == "PrunerIdle").unwrap();
+    assert_eq!((&idle["status"], &idle["message"]), (&"True".into(), &why.into()));
+}
+
+#[test]
+fn a_metric_without_a_sign_between_its_name_and_the_number_is_quoted() {
+    let sandbox = Sandbox::new(&Spec {
+        fields: "maxTrials: 1\nsampler: {random: {}}",
+        metrics: "stdout",
+        script: r#"echo "step 250: train score 2.41, val score 2.52""#,
+    });
+    sandbox.run(&[]).ended(1).says(
+        "not read: \"step 250: train score 2.41, val score 2.52\": neither = nor : stands between score and the number",
+    );
+}
+
+#[test]
 fn a_losing_trial_is_pruned_while_it_runs() {
     // Trial 0 to 2 finish well; trial 3 reports a bad value at step 1, and then waits to be stopped.
     let sandbox = Sandbox::new(&Spec {

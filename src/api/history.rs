@@ -55,6 +55,7 @@ pub fn core_trial(study: &Study, trial: &Trial, live: Option<Series>, occupied: 
         completed: status.completion_time.as_ref().map(|time| time.0),
         failure: failed.then(|| reason::failure(finished_reason(status), series.diverged().is_some())),
         series,
+        reported_at_end: status.reported_at_end,
         template: status.run.as_ref().and_then(|run| u64::from_str_radix(run.template_hash.as_deref()?, 16).ok()),
         message: status.message.as_deref().map(|message| shown(message).into_owned()),
         last_words: status.log_tail.as_deref().filter(|_| failed).map(|log| up_to_failure(log, 3)).unwrap_or_default(),

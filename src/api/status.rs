@@ -77,7 +77,7 @@ pub fn study_status(
     let condition = |type_: &str, status: bool, reason: &str| {
         Condition::next(&old.conditions, type_, status, reason, &decision.message, generation, now)
     };
-    let conditions = match decision.state {
+    let mut conditions = match decision.state {
         State::Running => vec![condition("Ready", true, "Running")],
         State::Suspended { quiet } => {
             let reason = if quiet { "Suspended" } else { "Suspending" };
@@ -96,6 +96,10 @@ pub fn study_status(
             vec![condition("Ready", true, "Complete"), condition("Complete", true, &reason.to_string())]
         }
     };
+    if let Some(why) = &decision.pruner_idle {
+        let idle = ("PrunerIdle", "NothingToCompare");
+        conditions.push(Condition::next(&old.conditions, idle.0, true, idle.1, why, generation, now));
+    }
     let has_ended = matches!(decision.state, State::Ended(_));
     let counts = counts(history);
     StudyStatus {

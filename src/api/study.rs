@@ -507,7 +507,7 @@ pub struct StudyStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// Ready, Reconciling, Stalled, Suspended, Complete, Failed; SpecWarning names what was accepted and may not do
-    /// what was meant.
+    /// what was meant; PrunerIdle tells that nothing can be pruned, and why, once trials have shown it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]

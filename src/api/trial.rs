@@ -158,6 +158,9 @@ pub struct TrialStatus {
     /// Why steps are counted by reports, where they are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub steps_counted: Option<StepsCounted>,
+    /// Whether it ran for three seconds or longer, and reported everything within its last second: no pruner can act on that.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reported_at_end: bool,
     /// The last lines of the trainer's log: a deleted Job takes its log along.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]

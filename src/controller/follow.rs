@@ -48,6 +48,8 @@ pub struct Reports {
     pub lost: bool,
     /// The log could not be read to its end, for now.
     pub unread: bool,
+    /// Whether the log was read now and then for want of a stream: then reports were read later than they came.
+    pub polled: bool,
     /// When the log was begun to be followed.
     pub begun: Option<Timestamp>,
     /// When the log was last heard of: a heartbeat counts, a connection that may be dead does not.
@@ -318,6 +320,7 @@ impl Log {
             // Without a place for a stream the log is asked for now and then.
             let place = self.places.clone().try_acquire_owned().ok();
             let reading = if place.is_some() { Reading::Stream } else { Reading::Poll };
+            self.reports().polled |= reading == Reading::Poll;
             let result = self.read(reading).await;
             drop(place);
             if self.reports().ended {

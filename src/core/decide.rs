@@ -40,6 +40,8 @@ pub struct Decision {
     pub state: State,
     /// What is going on, for a person.
     pub message: String,
+    /// Why nothing can be pruned, where the trials have shown that.
+    pub pruner_idle: Option<String>,
     /// When time alone changes the decision.
     pub look_again: Option<Timestamp>,
 }
@@ -183,6 +185,7 @@ impl View<'_> {
             best,
             state: State::Running,
             message: String::new(),
+            pruner_idle: self.study.pruner.as_ref().and_then(|pruner| pruner.obstacle(self.study, self.history)),
             look_again: None,
         };
         let deadline = self.deadline();
@@ -379,6 +382,7 @@ impl View<'_> {
             let why = why.map(|why| format!(" (last: {why})")).unwrap_or_default();
             parts.push(format!("{failed} failed of at most {}{why}", self.study.limits.max_failed_trials));
         }
+        parts.extend(decision.pruner_idle.clone());
         if self.study.suspend {
             parts.push("suspended".to_owned());
         } else if self.study.parallelism == 0 && total < self.study.limits.max_trials && decision.proposals.is_empty() {

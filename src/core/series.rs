@@ -86,6 +86,11 @@ impl Series {
         self.count
     }
 
+    /// The lowest step.
+    pub fn first_step(&self) -> Option<u64> {
+        self.points.first().map(|point| point.0).or(self.diverged())
+    }
+
     /// The highest step.
     pub fn last_step(&self) -> Option<u64> {
         self.divergence.map(|divergence| divergence.last_step).or_else(|| Some(self.points.last()?.0))

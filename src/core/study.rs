@@ -79,6 +79,8 @@ pub struct Trial {
     pub generation: Option<u32>,
     /// The objective's observations.
     pub series: Series,
+    /// Whether its reports came too late for a pruner: see [`reports_at_end`](super::pruner::reports_at_end).
+    pub reported_at_end: bool,
     /// Its final value, once it has finished with one.
     pub value: Option<f64>,
     /// When it finished.
@@ -105,6 +107,7 @@ impl Trial {
             bracket: None,
             generation: None,
             series: Series::default(),
+            reported_at_end: false,
             value: None,
             completed: None,
             failure: None,

@@ -9,8 +9,7 @@ use crate::api::{PRUNED, StopRecord, report_timeout};
 use crate::build::{Deadline, Source};
 use crate::core::{Objective, Phase, Series, number, reason};
 use crate::last_words;
-use crate::metrics::Dropped;
-use crate::shown::shown;
+use crate::metrics::{Dropped, Grammar, names_of_numbers, unread};
 
 /// How a trial ended.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,6 +42,8 @@ pub struct Evidence<'a> {
     pub content: Option<&'a str>,
     /// What the trainer printed, or the end of it.
     pub log: &'a str,
+    /// What a line with metrics looks like.
+    pub grammar: &'a Grammar,
     /// What the parser dropped.
     pub dropped: &'a Dropped,
 }
@@ -144,20 +145,25 @@ fn signal_name(signal: i32) -> Option<&'static str> {
 
 /// What was looked for, where, and what stood there instead.
 fn missing(metric: &str, evidence: &Evidence) -> String {
-    let printed = numbers(evidence.log);
+    let printed = names_of_numbers(evidence.log);
     let (place, names) = match (evidence.source, evidence.content) {
         (Source::File, None) => (
             format!("the trainer did not write the file $SWEEP_METRICS ({})", evidence.path.display()),
             BTreeSet::new(),
         ),
-        (Source::File, Some(content)) => {
-            (format!("nothing in $SWEEP_METRICS ({}) is a value of it", evidence.path.display()), numbers(content))
-        }
+        (Source::File, Some(content)) => (
+            format!("nothing in $SWEEP_METRICS ({}) is a value of it", evidence.path.display()),
+            names_of_numbers(content),
+        ),
         (Source::Stdout, _) => {
             (format!("nothing in the trainer's output ({}) is a value of it", evidence.path.display()), printed.clone())
         }
     };
     let mut message = format!("the trainer ended well, but reported no {metric:?}: {place}");
+    let looked_in = if evidence.source == Source::Stdout { Some(evidence.log) } else { evidence.content };
+    if let Some(unread) = looked_in.and_then(|text| unread(metric, text, evidence.grammar)) {
+        message += &format!("; not read: {unread}");
+    }
     let others: Vec<&str> = names.iter().filter(|name| *name != metric).map(String::as_str).collect();
     if !others.is_empty() {
         let more = if others.len() > NAMES { ", …" } else { "" };
@@ -170,37 +176,6 @@ fn missing(metric: &str, evidence: &Evidence) -> String {
         message += "; it stands in the trainer's output: did you mean `metrics: {stdout: {}}`?";
     }
     message
-}
-
-/// The names of what looks like a number with a name: keys of JSON objects, `name=1` and `name: 1`.
-fn numbers(text: &str) -> BTreeSet<String> {
-    let mut names = BTreeSet::new();
-    for line in text.lines() {
-        if let Ok(serde_json::Value::Object(object)) = serde_json::from_str(line) {
-            names.extend(
-                object.into_iter().filter(|(_, value)| value.is_number()).map(|(name, _)| shown(&name).into_owned()),
-            );
-            continue;
-        }
-        let between = |c: char| c.is_whitespace() || matches!(c, ',' | ';' | '|' | '{' | '}' | '(' | ')' | '[' | ']');
-        let quotes = ['\'', '"'];
-        let mut name_before = None;
-        for word in line.split(between).filter(|word| !word.is_empty()) {
-            let pair = word.split_once(['=', ':']).filter(|(_, value)| !value.is_empty());
-            let (name, value) = match (pair, name_before) {
-                (Some(pair), _) => pair,
-                (None, Some(name)) => (name, word),
-                (None, None) => ("", ""),
-            };
-            let name = name.trim_matches(quotes);
-            if value.parse::<f64>().is_ok() && name.starts_with(|c: char| c.is_alphabetic() || c == '_') {
-                names.insert(shown(name).into_owned());
-            }
-            name_before = word.strip_suffix([':', '=']);
-        }
-    }
-    names.retain(|name| !matches!(name.as_str(), "step" | "epoch" | "iteration" | "global_step" | "iter"));
-    names
 }
 
 /// At most `length` characters.
@@ -219,13 +194,14 @@ mod tests {
     use crate::core::{Direction, ValueOf};
 
     static NOTHING: LazyLock<Dropped> = LazyLock::new(Dropped::default);
+    static GRAMMAR: LazyLock<Grammar> = LazyLock::new(Grammar::default);
 
     fn objective() -> Objective {
         Objective { metric: "accuracy".to_owned(), direction: Direction::Maximize, value: ValueOf::Last }
     }
 
     fn evidence<'a>(source: Source, content: Option<&'a str>, log: &'a str) -> Evidence<'a> {
-        Evidence { source, path: Path::new("m.jsonl"), content, log, dropped: &NOTHING }
+        Evidence { source, path: Path::new("m.jsonl"), content, log, grammar: &GRAMMAR, dropped: &NOTHING }
     }
 
     #[test]
@@ -271,6 +247,14 @@ mod tests {
             (
                 evidence(Source::Stdout, None, "epoch 3: acc=0.91 loss: 0.2, done: yes {'lr': 1e-3}"),
                 "nothing in the trainer's output (m.jsonl) is a value of it; other numbers there: acc, loss, lr",
+            ),
+            (
+                evidence(Source::Stdout, None, "val accuracy 0.91"),
+                "is a value of it; not read: \"val accuracy 0.91\": neither = nor : stands between accuracy and the number",
+            ),
+            (
+                file(Some("accuracy=np.float64(0.91)"), "accuracy 0.91"),
+                "; not read: \"accuracy=np.float64(0.91)\": np.float64(0.91) is not a plain number",
             ),
             (Evidence { dropped: &dropped, ..file(Some(""), "") }, "; dropped: 2 non-finite values"),
         ];

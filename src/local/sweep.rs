@@ -20,6 +20,7 @@ use super::state::{Folder, StateError, immutable_differences, run_name};
 use super::trials::{Tracked, Trials};
 use crate::api::{self, Condition, DesiredState, FINISHED, StopRecord, Study, StudyStatus, Trial, TrialStatus};
 use crate::build::{Source, environment};
+use crate::core::pruner::reports_at_end;
 use crate::core::sampler::Cache;
 use crate::core::{self, Decision, MAX_DISRUPTIONS, Phase, Proposal, State, Stop, decide, reason};
 use crate::last_words;
@@ -92,6 +93,8 @@ pub struct Sweep {
     best: Option<core::Best>,
     /// Whether it was said that steps are counted.
     told_counted_steps: bool,
+    /// What was said of a pruner that cannot act.
+    told_obstacle: Option<String>,
     /// What the sampler has computed so far.
     cache: Cache,
 }
@@ -132,6 +135,7 @@ impl Sweep {
             exits,
             best: None,
             told_counted_steps: false,
+            told_obstacle: None,
             cache: Cache::default(),
             valid,
         };
@@ -244,6 +248,7 @@ impl Sweep {
             let recorded = api::recorded(self.study.status.as_ref());
             let decision = decide(&self.valid.core, self.trials.history(), 0, &recorded, now, &mut self.cache);
             self.show_best(&decision);
+            self.show_obstacle(&decision);
             for stop in &decision.stops {
                 self.stop(stop, now)?;
             }
@@ -466,6 +471,7 @@ impl Sweep {
             path: process.looked_in(),
             content: content.as_deref(),
             log: &log,
+            grammar: &self.valid.template.grammar,
             dropped: &process.readings.noted.dropped,
         };
         let mut outcome = match tracked.is_stopped() {
@@ -478,6 +484,9 @@ impl Sweep {
         let status = tracked.trial.status.get_or_insert_default();
         api::note(status, &self.valid.core, &process.readings.series, &process.readings.noted);
         status.log_tail = last_words::tail(&log);
+        let (end, ran) = (now(), SignedDuration::try_from(process.started.elapsed()).unwrap_or_default());
+        let start = end.checked_sub(ran).unwrap_or(end);
+        status.reported_at_end = process.readings.first.is_some_and(|first| reports_at_end(start, first, end));
         self.finish(ended.index, outcome)
     }
 
@@ -625,6 +634,14 @@ impl Sweep {
                 }
                 () = sleep_until(limit) => return,
             }
+        }
+    }
+
+    /// Says once why nothing can be pruned.
+    fn show_obstacle(&mut self, decision: &Decision) {
+        if let Some(why) = decision.pruner_idle.as_ref().filter(|why| self.told_obstacle.as_ref() != Some(*why)) {
+            self.screen.line(&format!("note: {why}"));
+            self.told_obstacle = Some(why.clone());
         }
     }
 

@@ -16,6 +16,7 @@ mod parse;
 mod pattern;
 mod readings;
 mod text;
+mod unread;
 mod wire;
 
 pub use dropped::Dropped;
@@ -27,4 +28,5 @@ pub use others::{MAX_NAME, MAX_OTHERS, MAX_OTHERS_SIZE, MetricSummary, Others};
 pub use parse::{MAX_STEP, Parser, Report};
 pub use pattern::{Grammar, MAX_PATTERN, MAX_PATTERNS, Pattern};
 pub use readings::Readings;
+pub use unread::{names_of_numbers, unread};
 pub use wire::{MAX_SUMMARY, Number, ObjectiveSummary, Point, SidecarLine, Summary};

@@ -88,6 +88,11 @@ impl Step {
 /// The words for a step. Where a JSON object has several of them, the first of this list counts.
 const STEP_WORDS: [&str; 5] = ["step", "epoch", "iteration", "global_step", "iter"];
 
+/// Whether `word` is one of the built-in words for a step.
+pub(super) fn is_step_word(word: &str) -> bool {
+    STEP_WORDS.iter().any(|known| known.eq_ignore_ascii_case(word))
+}
+
 /// Which names mean what.
 pub(super) struct Vocabulary<'a> {
     objectives: &'a BTreeMap<String, Option<u64>>,

@@ -81,7 +81,7 @@ fn others(line: &str, vocabulary: &Vocabulary, wanted: impl Fn(&str) -> bool) ->
 }
 
 /// Every word that could be a name, with what stands behind it.
-fn words(line: &str) -> impl Iterator<Item = (&str, &str)> {
+pub(super) fn words(line: &str) -> impl Iterator<Item = (&str, &str)> {
     let mut rest = line;
     std::iter::from_fn(move || {
         let start = rest.find(is_name_char)?;
@@ -108,7 +108,7 @@ fn step(behind: &str) -> Option<Step> {
 }
 
 /// The value in what follows a metric's name; the name, the value, or both may be quoted.
-fn value(behind: &str) -> Value {
+pub(super) fn value(behind: &str) -> Value {
     let behind = behind.strip_prefix(['\'', '"']).unwrap_or(behind);
     let Some(behind) = behind.trim_start().strip_prefix(['=', ':']) else { return Value::Nothing };
     let behind = behind.trim_start();

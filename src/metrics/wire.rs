@@ -44,7 +44,7 @@ pub enum SidecarLine {
         /// What was noted in all.
         #[serde(flatten)]
         noted: Noted,
-        /// Why not all that it had written was printed.
+        /// Why not all that it had written was printed, or why nothing was read of the objective.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         problem: Option<String>,
     },

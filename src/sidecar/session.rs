@@ -12,7 +12,7 @@ use super::message::TerminationMessage;
 use super::{Args, Objective};
 use crate::core::beats;
 use crate::metrics::{
-    FileFollower, FollowedLine, Noted, ObjectiveSummary, Parser, Point, Report, SidecarLine, Summary,
+    FileFollower, FollowedLine, Grammar, Noted, ObjectiveSummary, Parser, Point, Report, SidecarLine, Summary, unread,
 };
 
 /// How long a report may wait in the file.
@@ -22,6 +22,9 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// a container two seconds before it kills it (`minimumGracePeriodInSeconds`).
 const DRAIN_LIMIT: Duration = Duration::from_millis(1500);
 
+/// How many bytes of a file's beginning are looked at for why nothing was read.
+const BEGINNING: usize = 16 * 1024;
+
 pub(super) struct Session<Output> {
     output: Output,
     pod: String,
@@ -29,6 +32,9 @@ pub(super) struct Session<Output> {
     follower: FileFollower,
     parser: Parser,
     noted: Noted,
+    grammar: Arc<Grammar>,
+    /// What the file begins with, while nothing was read of it.
+    beginning: String,
     message: TerminationMessage,
     heartbeat_interval: Duration,
     /// What was reported, of each objective.
@@ -40,14 +46,14 @@ pub(super) struct Session<Output> {
 
 impl<Output: Write> Session<Output> {
     pub fn new(args: Args, output: Output) -> Session<Output> {
+        let grammar = Arc::new(args.grammar);
         Session {
             output,
             pod: args.pod_uid,
             follower: FileFollower::new(args.file),
-            parser: Parser::new(
-                args.objectives.iter().map(|objective| objective.metric.as_str()),
-                Arc::new(args.grammar),
-            ),
+            parser: Parser::new(args.objectives.iter().map(|objective| objective.metric.as_str()), grammar.clone()),
+            grammar,
+            beginning: String::new(),
             noted: Noted::default(),
             message: TerminationMessage::new(args.termination_message),
             heartbeat_interval: Duration::from_secs(args.heartbeat),
@@ -104,6 +110,11 @@ impl<Output: Write> Session<Output> {
             }
             result = self.follow(FileFollower::finish);
         }
+        if self.count == 0 && self.file_problem.is_none() {
+            let unread =
+                self.objectives.first().and_then(|first| unread(&first.metric, &self.beginning, &self.grammar));
+            self.file_problem = unread.map(|unread| format!("not read: {unread}"));
+        }
         self.write_message();
         result?;
         let line = SidecarLine::End { pod: self.pod.clone(), noted: self.noted.clone(), problem: self.problem() };
@@ -120,6 +131,10 @@ impl<Output: Write> Session<Output> {
         self.noted.dropped.too_long = self.follower.too_long();
         let mut reports = Vec::new();
         for line in lines {
+            if self.count == 0 && self.beginning.len() < BEGINNING {
+                let text = String::from_utf8_lossy(&line.bytes);
+                self.beginning.extend(text.chars().take(BEGINNING - self.beginning.len()).chain(['\n']));
+            }
             self.parser.line(&line.bytes, &mut self.noted, |report| reports.push(report));
             let last = reports.len().saturating_sub(1);
             for (index, report) in reports.drain(..).enumerate() {

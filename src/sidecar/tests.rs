@@ -189,6 +189,19 @@ async fn without_a_file_for_it_no_termination_message_is_written() {
 }
 
 #[tokio::test]
+async fn where_nothing_was_read_the_last_line_says_what_stood_there_instead() {
+    let sidecar = Running::start(|_| ());
+    sidecar.append("epoch 1\naccuracy 0.5\naccuracy 0.6\n");
+    let (printed, _) = sidecar.end().await;
+    let why = "not read: \"accuracy 0.5\": neither = nor : stands between accuracy and the number";
+    assert!(
+        matches!(printed.lines().last(), Some(SidecarLine::End { problem: Some(problem), .. }) if problem == why),
+        "{:?}",
+        printed.lines().last()
+    );
+}
+
+#[tokio::test]
 async fn a_termination_message_that_cannot_be_written_is_a_problem_and_stops_nothing() {
     let sidecar = Running::start(|dir| fs::create_dir(dir.join("message")).unwrap());
     let starts = |problem: &Option<String>| {

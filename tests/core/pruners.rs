@@ -1,7 +1,7 @@
 //! Which running trials a pruner stops, and what it says.
 
 use jiff::Timestamp;
-use sweep_operator::core::pruner::{Hyperband, Median, Pruner, Verdict};
+use sweep_operator::core::pruner::{Hyperband, Median, Pruner, Verdict, reports_at_end};
 use sweep_operator::core::sampler::Sampler;
 use sweep_operator::core::{
     Direction, Domain, Parameter, Phase, Recorded, Scale, Series, Space, Study, Trial, ValueOf,
@@ -292,4 +292,101 @@ fn a_sparse_reporter_is_judged_at_a_rung_once_it_has_passed_it() {
     let mut history = peers();
     history.push(running(2, &[(4, 0.1)]));
     assert_eq!(stopped(&hyperband(27), &history), [0_u32; 0]);
+}
+
+fn obstacle(study: &Study, history: &[Trial]) -> Option<String> {
+    study.pruner.as_ref().unwrap().obstacle(study, history)
+}
+
+fn end_of(mut trial: Trial, phase: Phase) -> Trial {
+    trial.phase = phase;
+    trial
+}
+
+#[test]
+fn a_hyperband_whose_rungs_the_steps_never_meet_says_so() {
+    let (units, study) = (running(0, &[(1000, 0.5)]), hyperband(9));
+    let why = "steps begin at 1000, and maxSteps is 9: nothing can ever be pruned";
+    assert_eq!(obstacle(&study, &[]), None, "nothing was shown yet");
+    assert_eq!(obstacle(&study, std::slice::from_ref(&units)).as_deref(), Some(why));
+    assert_eq!(obstacle(&study, &[units.clone(), running(1, &[(8, 0.1)])]), None, "another one meets them");
+    assert_eq!(obstacle(&study, &[running(0, &[(9, 0.5)])]).as_deref(), Some(why.replace("1000", "9").as_str()));
+    let mut late = hyperband(27);
+    late.pruner = Some(Pruner::Hyperband(Hyperband { min_steps: 9, max_steps: 27, reduction_factor: 3 }));
+    let short = running(0, &[(1, 0.5), (5, 0.5)]);
+    assert_eq!(obstacle(&late, std::slice::from_ref(&short)), None, "it may go on");
+    let why = "trials end at step 5, and minSteps is 9: nothing can ever be pruned";
+    assert_eq!(obstacle(&late, &[end_of(short.clone(), Phase::Succeeded)]).as_deref(), Some(why));
+    assert_eq!(obstacle(&late, &[end_of(short, Phase::Failed)]), None, "what failed has not shown its last step");
+    let why = "no step from minSteps 9 up to maxSteps 27 is reported: nothing can ever be pruned";
+    assert_eq!(obstacle(&late, &[succeeded(0, &[(1, 0.5), (100, 0.5)])]).as_deref(), Some(why));
+    assert_eq!(obstacle(&late, &[succeeded(0, &[(1, 0.5), (26, 0.5)])]), None);
+    // A trainer that diverged has shown its steps all the same.
+    let mut nan = running(0, &[]);
+    nan.series.push(500, f64::NAN, ValueOf::Last, Direction::Maximize, &[]);
+    assert!(obstacle(&study, &[nan]).unwrap().starts_with("steps begin at 500"));
+}
+
+#[test]
+fn a_median_whose_warmup_is_never_over_says_so() {
+    let study = median(3, 10, 1);
+    let why = "trials end at step 7, and warmupSteps is 10: nothing can ever be pruned";
+    assert_eq!(obstacle(&study, &[running(0, &[(7, 0.5)])]), None);
+    assert_eq!(obstacle(&study, &[succeeded(0, &[(3, 0.5)]), succeeded(1, &[(7, 0.5)])]).as_deref(), Some(why));
+    assert_eq!(obstacle(&study, &[succeeded(0, &[(7, 0.5)]), running(1, &[(10, 0.5)])]), None);
+}
+
+#[test]
+fn a_pruner_that_needs_more_trials_than_there_are_says_so_at_once() {
+    let (mut few, mut fewer) = (median(8, 0, 1), hyperband(9));
+    (few.limits.max_trials, fewer.limits.max_trials) = (8, 2);
+    let why = "startupTrials is 8, and maxTrials only 8: nothing can ever be pruned";
+    assert_eq!(obstacle(&few, &[]).as_deref(), Some(why));
+    let why = "reductionFactor is 3, and maxTrials only 2: nothing can ever be pruned";
+    assert_eq!(obstacle(&fewer, &[]).as_deref(), Some(why));
+}
+
+#[test]
+fn trials_that_report_everything_at_their_end_cannot_be_pruned() {
+    let study = median(1, 0, 1);
+    let late = |index| {
+        let mut trial = succeeded(index, &[(1, 0.5), (2, 0.6)]);
+        trial.reported_at_end = true;
+        trial
+    };
+    assert_eq!(obstacle(&study, &[late(0), late(1)]), None, "two are not enough");
+    let why = obstacle(&study, &[late(0), late(1), late(2), succeeded(3, &[(1, 0.5)])]).unwrap();
+    assert!(why.starts_with("nothing can be pruned: trials report everything in their last second"), "{why}");
+    assert_eq!(obstacle(&study, &[late(0), succeeded(1, &[(1, 0.5)]), late(2), late(3)]), None);
+    let pruned = end_of(running(4, &[(1, 0.1)]), Phase::Pruned);
+    assert_eq!(obstacle(&study, &[late(0), late(1), late(2), pruned]), None, "one was pruned");
+}
+
+#[test]
+fn what_came_in_the_last_second_of_a_longer_run_came_at_its_end() {
+    let at = |millis| Timestamp::from_millisecond(millis).unwrap();
+    let cases = [
+        (0, 9_500, 10_000, true),
+        (0, 10_200, 10_000, true),
+        (0, 8_900, 10_000, false),
+        (0, 1_000, 10_000, false),
+        (0, 1_900, 2_000, false),
+        (0, 2_500, 3_000, true),
+    ];
+    for (start, first, end, expected) in cases {
+        assert_eq!(reports_at_end(at(start), at(first), at(end)), expected, "{start} {first} {end}");
+    }
+}
+
+#[test]
+fn an_idle_pruner_is_told_in_the_message() {
+    let mut study = hyperband(9);
+    study.limits.max_trials = 9;
+    let decision = decide(&study, &[running(0, &[(1000, 0.5)])], 0, &Recorded::default(), Timestamp::UNIX_EPOCH);
+    assert!(
+        decision.message.contains("; steps begin at 1000, and maxSteps is 9: nothing can ever"),
+        "{}",
+        decision.message
+    );
+    assert!(decision.pruner_idle.is_some());
 }

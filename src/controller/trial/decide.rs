@@ -18,9 +18,10 @@ use crate::api::{
     observations, report_timeout,
 };
 use crate::build::{SIDECAR_CONTAINER, Source, job_name};
+use crate::core::pruner::reports_at_end;
 use crate::core::{MAX_DISRUPTIONS, Series, reason};
 use crate::last_words;
-use crate::metrics::{Noted, Point, Summary};
+use crate::metrics::{Noted, Point, Summary, names_of_numbers, unread};
 use crate::shown::shown;
 use crate::validate::ValidStudy;
 
@@ -32,6 +33,9 @@ const STALLED: &str = "Stalled";
 
 /// How long a Job may take to start its trainer before its Trial tells what it waits for.
 const START_IN_SILENCE: SignedDuration = SignedDuration::from_secs(10);
+
+/// How long after its trainer's start a log must have been followed for the times of its reports to be known.
+const FOLLOWED_FROM_START: SignedDuration = SignedDuration::from_secs(2);
 
 /// How long after a Job's end its last reports are waited for.
 const REPORTS_LIMIT: SignedDuration = SignedDuration::from_secs(20);
@@ -273,6 +277,7 @@ impl Seen<'_> {
         self.note_series(&mut status, &series);
         self.note_log(&mut status);
         let divergence = reason::divergence(&self.study.core.objective.metric, &series);
+        status.reported_at_end = self.reported_at_end(&status);
         // Of a Job that has ended for another reason, such as its deadline, the pods are deleted by the Job itself.
         let by_its_pod = !end.failed || end.reason == "BackoffLimitExceeded";
         let disruption = self.pod.and_then(|pod| pods::disruption(pod, self.trainer)).filter(|_| by_its_pod);
@@ -311,6 +316,16 @@ impl Seen<'_> {
         self.finish(status, Phase::Failed, reason::METRICS_MISSING, message)
     }
 
+    /// Whether all reports came in the trainer's last second. That is not known of a log that was begun to be followed later
+    /// than the trainer started, as after a restart, or that was not streamed.
+    fn reported_at_end(&self, status: &TrialStatus) -> bool {
+        let Reports { begun: Some(begun), polled: false, readings, .. } = &self.reports else { return false };
+        let (Some(start), Some(first)) = (&status.start_time, readings.first) else { return false };
+        let Some(end) = self.pod.and_then(|pod| pods::trainer_end(pod, self.trainer)) else { return false };
+        let is_whole = begun.duration_since(start.0) <= FOLLOWED_FROM_START;
+        is_whole && reports_at_end(start.0, first, end)
+    }
+
     fn metrics_missing(&self) -> String {
         let metric = &self.study.core.objective.metric;
         let place = match self.study.template.source {
@@ -322,6 +337,19 @@ impl Seen<'_> {
         );
         if let Some(problem) = &self.reports.problem {
             message += &format!("; {problem}");
+        }
+        // Of the metrics file, the sidecar says so.
+        let printed = self.log_tail.as_deref().unwrap_or_default();
+        match self.study.template.source {
+            Source::Stdout => {
+                if let Some(unread) = unread(metric, printed, &self.study.template.grammar) {
+                    message += &format!("; not read: {unread}");
+                }
+            }
+            Source::File if names_of_numbers(printed).contains(metric) => {
+                message += "; it stands in the trainer's output: did you mean `metrics: {stdout: {}}`?";
+            }
+            Source::File => {}
         }
         let dropped = &self.reports.readings.noted.dropped;
         if !dropped.is_zero() {

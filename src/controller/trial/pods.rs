@@ -123,6 +123,12 @@ pub fn has_ended(pod: &Pod) -> bool {
     matches!(pod.status.as_ref().and_then(|status| status.phase.as_deref()), Some("Succeeded" | "Failed"))
 }
 
+/// When the trainer ended, by its node's clock, in whole seconds.
+pub fn trainer_end(pod: &Pod, trainer: &str) -> Option<Timestamp> {
+    let ended = containers(pod).find(|container| container.name == trainer).and_then(terminated)?;
+    ended.finished_at.as_ref().map(|time| time.0)
+}
+
 /// How the trainer failed, and why, for a person: exit code, signal, out of memory, a limit or deadline. `line` is what its
 /// log ends with.
 pub fn failure(pod: &Pod, trainer: &str, line: Option<&str>) -> Option<(&'static str, String)> {

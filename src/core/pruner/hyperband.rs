@@ -5,7 +5,8 @@
 use super::Verdict;
 use crate::core::number::number;
 use crate::core::ranking::beats;
-use crate::core::study::{Study, Trial};
+use crate::core::series::MAX_POINTS;
+use crate::core::study::{Phase, Study, Trial};
 
 /// Settings of Hyperband: min_steps < max_steps, reduction_factor at least 2.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,6 +50,34 @@ impl Hyperband {
             credit[chosen] -= total as i128;
         }
         chosen as u32
+    }
+
+    /// Why nothing can ever be stopped, as far as the trials have shown: no step that they report lies at a rung or behind
+    /// it and before `max_steps`.
+    pub fn obstacle(&self, study: &Study, history: &[Trial]) -> Option<String> {
+        if study.limits.max_trials < self.reduction_factor {
+            let (eta, most) = (self.reduction_factor, study.limits.max_trials);
+            return Some(format!("reductionFactor is {eta}, and maxTrials only {most}"));
+        }
+        let (min, max) = (self.min_steps, self.max_steps);
+        let mut shown = None;
+        for trial in history {
+            let (Some(first), Some(last)) = (trial.series.first_step(), trial.series.last_step()) else { continue };
+            let points = trial.series.points();
+            let between = |step: u64| (min..max).contains(&step);
+            // What was thinned away may have been between them.
+            if between(last) || points.iter().any(|point| between(point.0)) || points.len() == MAX_POINTS {
+                return None;
+            }
+            let seen = match trial.phase {
+                _ if first >= max => format!("steps begin at {first}, and maxSteps is {max}"),
+                Phase::Succeeded if last < min => format!("trials end at step {last}, and minSteps is {min}"),
+                Phase::Succeeded => format!("no step from minSteps {min} up to maxSteps {max} is reported"),
+                _ => continue,
+            };
+            shown.get_or_insert(seen);
+        }
+        shown
     }
 
     /// Whether `trial` is not among the best 1/eta of the trials that reached its last rung. The first

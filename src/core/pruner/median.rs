@@ -4,7 +4,7 @@
 use super::Verdict;
 use crate::core::number::number;
 use crate::core::ranking::beats;
-use crate::core::study::{Study, Trial};
+use crate::core::study::{Phase, Study, Trial};
 
 /// Settings of the median pruner.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,6 +18,23 @@ pub struct Median {
 }
 
 impl Median {
+    /// Why nothing can ever be stopped, as far as the trials have shown: they end before the warmup is over.
+    pub fn obstacle(&self, study: &Study, history: &[Trial]) -> Option<String> {
+        let (startup, most) = (self.startup_trials.max(1), study.limits.max_trials);
+        if startup >= most {
+            return Some(format!("startupTrials is {startup}, and maxTrials only {most}"));
+        }
+        let mut ended = None;
+        for trial in history {
+            let Some(last) = trial.series.last_step() else { continue };
+            if last >= self.warmup_steps {
+                return None;
+            }
+            ended = ended.max(Some(last).filter(|_| trial.phase == Phase::Succeeded));
+        }
+        ended.map(|last| format!("trials end at step {last}, and warmupSteps is {}", self.warmup_steps))
+    }
+
     /// Whether `trial` is worse than the median of the trials that reached its last comparison step.
     pub fn verdict(&self, study: &Study, history: &[Trial], trial: &Trial) -> Option<Verdict> {
         let (which, direction) = (study.objective.value, study.objective.direction);

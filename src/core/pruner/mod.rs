@@ -4,11 +4,23 @@
 mod hyperband;
 mod median;
 
+use jiff::{SignedDuration, Timestamp};
+
 pub use hyperband::Hyperband;
 pub use median::Median;
 
 use super::ranking::{beats, best};
-use super::study::{Study, Trial};
+use super::study::{Phase, Study, Trial};
+
+/// So many trials, the first that succeed, show when trials report.
+const SHOWING: usize = 3;
+
+/// Whether a run that began at `start` and ended at `end` reported everything in its last second, though it was clearly
+/// longer: a pruner hears of it when all is over. Times of one clock, or of clocks that agree to a fraction of a second.
+pub fn reports_at_end(start: Timestamp, first_report: Timestamp, end: Timestamp) -> bool {
+    let second = SignedDuration::from_secs(1);
+    end.duration_since(first_report) <= second && end.duration_since(start) >= second * 3
+}
 
 /// The pruners.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,6 +57,26 @@ impl Pruner {
             Pruner::Median(_) => None,
             Pruner::Hyperband(hyperband) => Some(hyperband.bracket(index)),
         }
+    }
+
+    /// Why nothing can ever be pruned, as far as the trials have shown, for a person. None while that is not known.
+    pub fn obstacle(&self, study: &Study, history: &[Trial]) -> Option<String> {
+        if history.iter().any(|trial| trial.phase == Phase::Pruned) {
+            return None;
+        }
+        let steps = match self {
+            Pruner::Median(median) => median.obstacle(study, history),
+            Pruner::Hyperband(hyperband) => hyperband.obstacle(study, history),
+        };
+        if let Some(steps) = steps {
+            return Some(format!("{steps}: nothing can ever be pruned"));
+        }
+        let ended = history.iter().filter(|trial| trial.phase == Phase::Succeeded);
+        let late = ended.take(SHOWING).filter(|trial| trial.reported_at_end).count();
+        (late == SHOWING).then(|| {
+            "nothing can be pruned: trials report everything in their last second (is the trainer's output buffered?)"
+                .to_owned()
+        })
     }
 
     /// Which running trials are losing. The incumbent is never among them: a trial that beats the best

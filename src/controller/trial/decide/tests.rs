@@ -851,6 +851,39 @@ mod the_result {
     }
 
     #[test]
+    fn a_metric_that_was_not_read_is_quoted_from_the_trainer_s_output() {
+        let decision = complete().stdout().log("epoch 1\nval accuracy 0.9\n").decide();
+        let why = r#""val accuracy 0.9": neither = nor : stands between accuracy and the number"#;
+        assert!(message(&decision).ends_with(&format!("; not read: {why}")), "{decision:?}");
+        let decision = complete().all_read().log("epoch 1 accuracy=0.9\n").decide();
+        let why = "it stands in the trainer's output: did you mean `metrics: {stdout: {}}`?";
+        assert!(message(&decision).ends_with(why), "{decision:?}");
+    }
+
+    #[test]
+    fn a_trial_that_reported_everything_in_its_last_second_is_marked_where_that_is_known() {
+        let end = json!({"terminated": {"exitCode": 0, "finishedAt": "2026-03-01T12:00:20Z"}});
+        let scene = |begun: &str, first: &str| {
+            let pod = pod("pod-1", "Succeeded", end.clone());
+            let mut scene = complete().pod(pod).reported(&[(1, 0.5)]).all_read();
+            (scene.reports.begun, scene.reports.readings.first) = (Some(time(begun)), Some(time(first)));
+            scene
+        };
+        let cases = [
+            ("2026-03-01T12:00:06Z", "2026-03-01T12:00:19.5Z", true),
+            ("2026-03-01T12:00:06Z", "2026-03-01T12:00:12Z", false),
+            // Read from its beginning by an operator that was started again.
+            ("2026-03-01T12:00:18Z", "2026-03-01T12:00:19.5Z", false),
+        ];
+        for (begun, first, expected) in cases {
+            assert_eq!(scene(begun, first).decide().status.reported_at_end, expected, "{begun} {first}");
+        }
+        let mut polled = scene(cases[0].0, cases[0].1);
+        polled.reports.polled = true;
+        assert!(!polled.decide().status.reported_at_end);
+    }
+
+    #[test]
     fn missing_metrics_are_told_with_what_was_dropped_and_what_is_wrong_with_the_file() {
         let mut scene = complete().all_read();
         scene.reports.readings.noted.dropped = Dropped { non_finite: 2, ..Dropped::default() };
