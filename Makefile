@@ -1,6 +1,6 @@
 # `make demo` and `make test` do all the set-up; see README.md.
 # Debug builds: they are optimised enough for the example, and shared by the demo and the tests.
-.PHONY: demo build test soak bench reliability lint crds cluster cluster-down operator
+.PHONY: demo build test soak bench bench-local reliability lint crds cluster cluster-down operator
 
 CLUSTER := tests/cluster/cluster.sh
 
@@ -25,6 +25,10 @@ soak:
 bench:
 	cargo test --locked --release --test core samplers::
 	cargo bench --locked --bench samplers
+
+# CPU per trial of `sweep run` with 4,000 trials beside 500, for docs/benchmarks.md; minutes.
+bench-local: build
+	benches/local/trials.sh random
 
 # Runs what docs/reliability.md tells of, and writes its figures anew.
 reliability: build

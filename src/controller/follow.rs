@@ -392,7 +392,9 @@ impl Log {
             }
             self.heard();
             let mut news = false;
+            let known_too_long = lines.too_long();
             lines.push(&chunk[..read], |line, _| news |= self.line(line));
+            self.reports().readings.noted.dropped.too_long += lines.too_long() - known_too_long;
             if news {
                 self.queues.study(&self.followed.study, &self.followed.namespace);
             }

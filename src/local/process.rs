@@ -167,8 +167,8 @@ pub struct Running {
     /// Where this run begins in the log.
     log_start: u64,
     follower: FileFollower,
-    /// Lines of earlier runs that were too long.
-    earlier_too_long: u64,
+    /// Lines that were too long for the follower, of earlier runs or counted already.
+    known_too_long: u64,
     parser: Parser,
 }
 
@@ -224,7 +224,7 @@ impl Running {
             metrics,
             log,
             log_start,
-            earlier_too_long: follower.too_long(),
+            known_too_long: follower.too_long(),
             follower,
             parser: Parser::new([study.objective.metric.as_str()], run.grammar.clone()),
         })
@@ -266,7 +266,9 @@ impl Running {
         for line in lines {
             taken |= readings.line(&line.bytes, parser, &study.objective, &rungs, now);
         }
-        readings.noted.dropped.too_long = self.follower.too_long() - self.earlier_too_long;
+        let too_long = self.follower.too_long();
+        readings.noted.dropped.too_long += too_long - self.known_too_long;
+        self.known_too_long = too_long;
         if readings.reports > before {
             self.reported = Instant::now();
         }

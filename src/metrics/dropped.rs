@@ -11,7 +11,7 @@ use super::noted::example;
 #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Dropped {
-    /// Lines longer than 64 KiB.
+    /// Lines longer than 64 KiB, and lines of text longer than 4 KiB where patterns read them.
     #[serde(skip_serializing_if = "is_zero")]
     pub too_long: u64,
     /// Lines that begin as a JSON object, or as an array of them, and are none.
@@ -62,7 +62,7 @@ impl Dropped {
     fn reasons(&self) -> [(u64, &'static str, &'static str); 6] {
         let Dropped { too_long, malformed, not_a_number, non_finite, bad_step, lower_step, .. } = *self;
         [
-            (too_long, "line over 64 KiB", "lines over 64 KiB"),
+            (too_long, "line that is too long", "lines that are too long"),
             (malformed, "malformed JSON line", "malformed JSON lines"),
             (not_a_number, "value that is no number", "values that are no numbers"),
             (non_finite, "non-finite value", "non-finite values"),
@@ -72,7 +72,7 @@ impl Dropped {
     }
 }
 
-/// Such as `2 lines over 64 KiB, 3 non-finite values, such as "loss=nan"`; `nothing` where nothing was dropped.
+/// Such as `2 lines that are too long, 3 non-finite values, such as "loss=nan"`; `nothing` where nothing was dropped.
 impl fmt::Display for Dropped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_zero() {
@@ -95,12 +95,12 @@ mod tests {
     #[test]
     fn a_person_reads_only_the_reasons_that_occurred() {
         let dropped = Dropped { too_long: 2, non_finite: 3, ..Dropped::default() };
-        assert_eq!(dropped.to_string(), "2 lines over 64 KiB, 3 non-finite values");
+        assert_eq!(dropped.to_string(), "2 lines that are too long, 3 non-finite values");
         let mut dropped = dropped;
         dropped.count(|dropped| &mut dropped.non_finite, 0, "nothing");
         dropped.count(|dropped| &mut dropped.non_finite, 1, "loss=nan");
         dropped.count(|dropped| &mut dropped.lower_step, 1, "epoch 1 loss=3");
-        let text = "2 lines over 64 KiB, 4 non-finite values, 1 value at a lower step than the one before, such as \"loss=nan\"";
+        let text = "2 lines that are too long, 4 non-finite values, 1 value at a lower step than the one before, such as \"loss=nan\"";
         assert_eq!(dropped.to_string(), text);
         assert_eq!(Dropped { bad_step: 1, ..Dropped::default() }.to_string(), "1 line with an impossible step");
         assert_eq!(Dropped::default().to_string(), "nothing");

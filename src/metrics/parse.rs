@@ -145,9 +145,14 @@ impl Parser {
         let line = clean.trim();
         let vocabulary = Vocabulary { objectives: &self.objectives, grammar: &self.grammar };
         let is_array = line.strip_prefix('[').is_some_and(|inside| inside.trim_start().starts_with('{'));
+        let is_json = is_array || (line.starts_with('{') && !line.starts_with("{'"));
+        if !is_json && !self.grammar.patterns.is_empty() && line.len() > pattern::MAX_PATTERN_LINE {
+            noted.dropped.count(|dropped| &mut dropped.too_long, 1, line);
+            return;
+        }
         let found = if is_array {
             json::array(line, &vocabulary)
-        } else if line.starts_with('{') && !line.starts_with("{'") {
+        } else if is_json {
             json::object(line, &vocabulary).map(|found| vec![found])
         } else {
             let (found, announced) = if self.grammar.patterns.is_empty() {
@@ -625,6 +630,11 @@ mod tests {
         // A line with a step alone announces it.
         let mut parser = by(&["^round (?P<step>[0-9]+) begins", "score (?P<accuracy>[0-9.]+)"]);
         assert_eq!(parser.accuracies(&["round 5 begins", "score 0.5", "score 0.25 of 1"]), [(5, 0.5), (5, 0.25)]);
+        // Matching takes a while where it is made to.
+        let mut parser = by(&["score (?P<accuracy>[0-9.]+)"]);
+        let long = format!("score 0.5 {}", "x".repeat(5000));
+        assert_eq!(parser.accuracies(&[&long, "score 0.25"]), [(1, 0.25)]);
+        assert_eq!(parser.dropped(), Dropped { too_long: 1, ..Dropped::default() });
         // A group that ends in a number's middle would cut it.
         let mut parser = by(&["score (?P<accuracy>[0-9]+)"]);
         assert_eq!(parser.accuracies(&["score 0.5", "score 9/10", "score 7"]), [(1, 9.0), (2, 7.0)]);

@@ -14,6 +14,9 @@ pub const MAX_PATTERNS: usize = 16;
 /// The longest pattern, in characters.
 pub const MAX_PATTERN: usize = 512;
 
+/// The longest line that patterns read, in bytes: one that is made to be slow takes a while.
+pub(super) const MAX_PATTERN_LINE: usize = 4 * 1024;
+
 /// How much memory a compiled pattern may take, in bytes, and again as much while it matches.
 const MAX_COMPILED: usize = 256 * 1024;
 

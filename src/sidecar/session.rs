@@ -35,6 +35,8 @@ pub(super) struct Session<Output> {
     grammar: Arc<Grammar>,
     /// What the file begins with, while nothing was read of it.
     beginning: String,
+    /// Lines that were too long for the follower and are counted already.
+    known_too_long: u64,
     message: TerminationMessage,
     heartbeat_interval: Duration,
     /// What was reported, of each objective.
@@ -55,6 +57,7 @@ impl<Output: Write> Session<Output> {
             grammar,
             beginning: String::new(),
             noted: Noted::default(),
+            known_too_long: 0,
             message: TerminationMessage::new(args.termination_message),
             heartbeat_interval: Duration::from_secs(args.heartbeat),
             seen: vec![None; args.objectives.len()],
@@ -128,7 +131,9 @@ impl<Output: Write> Session<Output> {
             Err(error) => (Vec::new(), Some(file_problem(&error))),
         };
         self.file_problem = problem;
-        self.noted.dropped.too_long = self.follower.too_long();
+        let too_long = self.follower.too_long();
+        self.noted.dropped.too_long += too_long - self.known_too_long;
+        self.known_too_long = too_long;
         let mut reports = Vec::new();
         for line in lines {
             if self.count == 0 && self.beginning.len() < BEGINNING {
