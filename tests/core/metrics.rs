@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use sweep_operator::metrics::{Dropped, Parser, Readings};
+use sweep_operator::metrics::{Dropped, Parser, Readings, unread};
 
 use crate::support::study;
 
@@ -35,19 +35,46 @@ fn read(lines: &[String], objective: &str, metrics: &str) -> String {
     if said.is_empty() { "nothing".to_owned() } else { said.join("; ") }
 }
 
-#[test]
-fn every_example_of_the_documentation_is_read_as_it_says() {
+/// The rows of the table below a heading of the documentation, without the table's own heading.
+fn table(heading: &str) -> Vec<Vec<String>> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/metrics.md");
     let text = fs::read_to_string(path).unwrap();
-    let rows = text.lines().filter(|line| line.starts_with('|')).skip(2);
-    let mut count = 0;
-    for row in rows {
+    let below = text.split(heading).nth(1).unwrap();
+    let section = below.split("\n## ").next().unwrap();
+    let rows = section.lines().filter(|line| line.starts_with('|')).skip(2);
+    let cells = |row: &str| {
         let row = row.replace("\\|", "\u{1}");
-        let cells: Vec<String> = row.split('|').map(|cell| cell.trim().replace('\u{1}', "|")).collect();
-        let [_, _, lines, objective, metrics, says, _] = &cells[..] else { panic!("{row}") };
+        row.trim_matches('|').split('|').map(|cell| cell.trim().replace('\u{1}', "|")).collect()
+    };
+    rows.map(cells).collect()
+}
+
+#[test]
+fn every_reason_of_the_documentation_why_nothing_was_read_is_what_is_said() {
+    let rows = table("## Where nothing was read");
+    assert!(rows.len() > 10);
+    for cells in rows {
+        let [lines, objective, says] = &cells[..] else { panic!("{cells:?}") };
+        let patterns = if lines.contains("with `patterns`") { vec!["^nothing (?P<loss>[0-9.]+)$"] } else { Vec::new() };
+        let study = study(&[
+            ("/objectives", json!([{"metric": objective, "direction": "Maximize"}])),
+            ("/pruner", Value::Null),
+            ("/metrics", json!({"stdout": {"patterns": patterns}})),
+        ]);
+        let lines: Vec<String> = code(lines).into_iter().filter(|line| line != "patterns").collect();
+        let said = unread(objective, &lines.join("\n"), &study.template.grammar).unwrap_or_default();
+        assert_eq!(said.rsplit_once("\": ").map(|(_, why)| why), Some(says.as_str()), "{cells:?}: {said}");
+    }
+}
+
+#[test]
+fn every_example_of_the_documentation_is_read_as_it_says() {
+    let mut count = 0;
+    for cells in table("## Examples") {
+        let [_, lines, objective, metrics, says] = &cells[..] else { panic!("{cells:?}") };
         let lines: Vec<String> = code(lines).iter().map(|line| line.replace("\\t", "\t")).collect();
         let metrics = code(metrics).pop().unwrap_or_default();
-        assert_eq!(read(&lines, objective, &metrics), *says, "{row}");
+        assert_eq!(read(&lines, objective, &metrics), *says, "{cells:?}");
         count += 1;
     }
     assert!(count > 30, "{count}");
