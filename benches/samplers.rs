@@ -1,10 +1,12 @@
-//! Time of a proposal with so many trials behind it: ten doubles, in process, the cache warm. `make bench`.
+//! Time of a proposal, and of a decision, with so many trials behind it: ten doubles, in process, the cache warm.
+//! `make bench`.
 #![allow(missing_docs, clippy::unwrap_used)]
 
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 use jiff::{SignedDuration, Timestamp};
-use sweep_operator::core::sampler::{Cache, Next, Sampler, Suggestion, next};
-use sweep_operator::core::{Phase, Recorded, Study, Trial, decide};
+use sweep_operator::core::pruner::PrunerSpec;
+use sweep_operator::core::sampler::{Cache, Next, Random, Sampler, Suggestion};
+use sweep_operator::core::{Phase, Recorded, Study, Trial, decide, outlook};
 use sweep_operator::validate::validate;
 
 fn study(sampler: &str) -> Study {
@@ -27,7 +29,7 @@ fn finished(suggestion: Suggestion, index: u32) -> Trial {
 }
 
 fn proposal(study: &Study, history: &[Trial], cache: &mut Cache) -> Suggestion {
-    match next(study, history, &[], history.len() as u32, cache) {
+    match study.propose(study.budget(), history, &[], history.len() as u32, cache) {
         Next::Propose(suggestion) => suggestion,
         Next::Exhausted => panic!("a continuum is not exhausted"),
     }
@@ -37,7 +39,7 @@ fn proposal(study: &Study, history: &[Trial], cache: &mut Cache) -> Suggestion {
 fn history(study: &Study, count: u32) -> Vec<Trial> {
     let source = match study.sampler {
         Sampler::Cmaes(_) => study.clone(),
-        _ => Study { sampler: Sampler::Random, ..study.clone() },
+        _ => Study { sampler: Sampler::Random(Random), ..study.clone() },
     };
     let mut cache = Cache::default();
     let mut history = Vec::new();
@@ -99,5 +101,35 @@ fn proposals(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, proposals);
+/// A pass that needs no proposal: 9,500 trials of 27 steps have finished, and 500 run, each at a step of its own.
+fn outlooks(c: &mut Criterion) {
+    let mut group = c.benchmark_group("outlook");
+    for pruner in ["none", "median: {}", "hyperband: {minSteps: 1, maxSteps: 27}"] {
+        let mut study = study("random");
+        let spec = (pruner != "none").then(|| serde_yaml::from_str::<PrunerSpec>(pruner).unwrap());
+        study.pruner = spec.map(|spec| spec.given().remove(0));
+        let rungs = study.pruner.as_ref().map(|pruner| pruner.rungs()).unwrap_or_default();
+        let mut history = history(&study, 10_000);
+        for trial in &mut history {
+            let steps = if trial.index < 9_500 { 27 } else { 1 + u64::from(trial.index) % 26 };
+            let value = trial.value.unwrap();
+            for step in 1..=steps {
+                let (which, direction) = (study.objective.value, study.objective.direction);
+                trial.series.push(step, value + 1.0 / step as f64, which, direction, &rungs);
+            }
+            if steps < 27 {
+                (trial.phase, trial.value, trial.completed) = (Phase::Running, None, None);
+            }
+        }
+        study.parallelism = 500;
+        let now = Timestamp::UNIX_EPOCH + SignedDuration::from_secs(1);
+        let name = pruner.split(':').next().unwrap();
+        group.bench_function(BenchmarkId::new(name, 10_000), |bench| {
+            bench.iter(|| outlook(&study, &history, 0, &Recorded::default(), now));
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, proposals, outlooks);
 criterion_main!(benches);
