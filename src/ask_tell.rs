@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::api::StudySpec;
-use crate::core::sampler::{self, Cache, Next};
+use crate::core::sampler::{Cache, Next};
 use crate::core::{Assignments, Failure, Phase, Study, Trial};
 use crate::metrics::{Number, quote_non_finite};
 use crate::validate::{any_template, validate};
@@ -134,7 +134,13 @@ impl Session {
     fn ask(&mut self, params: Option<Map<String, Value>>) -> Result<Value, String> {
         let (assignments, generation) = match params {
             Some(params) => (self.assignments(&params).map_err(|message| format!("params: {message}"))?, None),
-            None => match sampler::next(&self.study, &self.trials, &[], self.trials.len() as u32, &mut self.cache) {
+            None => match self.study.propose(
+                self.study.budget(),
+                &self.trials,
+                &[],
+                self.trials.len() as u32,
+                &mut self.cache,
+            ) {
                 Next::Propose(suggestion) => (suggestion.assignments, suggestion.generation),
                 Next::Exhausted => return Err("every configuration of the search space was tried".to_owned()),
             },
@@ -148,7 +154,11 @@ impl Session {
         let rungs = self.study.pruner.as_ref().map(|pruner| pruner.rungs()).unwrap_or_default();
         let (which, direction) = (self.study.objective.value, self.study.objective.direction);
         self.running(id)?.series.push(step, value, which, direction, &rungs);
-        let verdicts = self.study.pruner.as_ref().map(|pruner| pruner.verdicts(&self.study, &self.trials));
+        let verdicts = self
+            .study
+            .pruner
+            .as_ref()
+            .map(|pruner| pruner.verdicts(&self.study.problem(self.study.budget()), &self.trials));
         let verdict = verdicts.into_iter().flatten().find(|verdict| verdict.index == id);
         Ok(match verdict {
             Some(verdict) => json!({"decision": "stop", "message": verdict.message}),

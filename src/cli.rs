@@ -12,17 +12,20 @@ use tracing_subscriber::EnvFilter;
 
 use crate::api;
 use crate::ask_tell;
-use crate::build::SidecarSettings;
 use crate::controller::{self, LeaseSettings};
 use crate::input::{load, print_problems};
+use crate::job::SidecarSettings;
 use crate::local;
+use crate::probe;
 use crate::shown::shown;
 use crate::sidecar;
 use crate::validate::parse_duration;
 
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("SWEEP_COMMIT"), ")");
+
 /// Hyperparameter sweeps, as Jobs of a Kubernetes cluster or as local processes.
 #[derive(Parser)]
-#[command(name = "sweep", version, arg_required_else_help = true)]
+#[command(name = "sweep", version = VERSION, arg_required_else_help = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -51,6 +54,14 @@ enum Command {
     Supervise(local::SuperviseArgs),
     /// Runs the controllers, in a cluster or with the current kubeconfig.
     Operator(OperatorArgs),
+    /// Asks an operator for its health, as `helm test` does from within the cluster.
+    ///
+    /// Exit codes: 0 where it answers with success, 1 otherwise.
+    #[command(hide = true)]
+    Probe {
+        /// Such as http://sweep-operator:8080/readyz.
+        url: http::Uri,
+    },
     /// Runs beside a trainer: follows its metrics file and prints what it finds for the operator.
     Sidecar(sidecar::Args),
 }
@@ -92,6 +103,18 @@ struct OperatorArgs {
     /// The sidecar's memory request and limit.
     #[arg(long, env = "SWEEP_SIDECAR_MEMORY", default_value = "32Mi")]
     sidecar_memory: String,
+    /// A Secret with which nodes pull the sidecar image, in each namespace that has Studies; may be given several times.
+    #[arg(
+        long = "sidecar-pull-secret",
+        env = "SWEEP_SIDECAR_PULL_SECRETS",
+        value_delimiter = ',',
+        value_name = "NAME"
+    )]
+    sidecar_pull_secrets: Vec<String>,
+    /// Whether `bestConfigMap` is kept: without it no right on ConfigMaps is needed.
+    #[arg(long, env = "SWEEP_BEST_CONFIG_MAP", default_value_t = true, action = ArgAction::Set, num_args = 0..=1,
+        default_missing_value = "true", require_equals = true)]
+    best_config_map: bool,
     /// Where health (/healthz, /readyz) and metrics (/metrics) are served.
     #[arg(long, env = "SWEEP_LISTEN", default_value = "0.0.0.0:8080")]
     listen: SocketAddr,
@@ -156,6 +179,13 @@ pub fn main() -> ExitCode {
         },
         Command::Supervise(args) => local::supervise(&args),
         Command::Operator(args) => operator(args),
+        Command::Probe { url } => match probe::run(&url) {
+            Ok(body) => {
+                print!("{body}");
+                ExitCode::SUCCESS
+            }
+            Err(message) => failed(&message),
+        },
         Command::Sidecar(args) => match sidecar::run(args) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => failed(&error.to_string()),
@@ -179,7 +209,8 @@ impl io::Write for CleanStderr {
 }
 
 fn operator(args: OperatorArgs) -> ExitCode {
-    let filter = match EnvFilter::try_new(&args.log) {
+    // Its spans would repeat, in each line, what our own fields say.
+    let filter = match EnvFilter::try_new(format!("kube_runtime=warn,{}", args.log)) {
         Ok(filter) => filter,
         Err(error) => {
             eprintln!("error: --log {}: {error}", args.log);
@@ -189,7 +220,7 @@ fn operator(args: OperatorArgs) -> ExitCode {
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| CleanStderr);
     match args.log_format {
         LogFormat::Text => lines.init(),
-        LogFormat::Json => lines.json().init(),
+        LogFormat::Json => lines.json().flatten_event(true).init(),
     }
     let lease = match lease(&args) {
         Ok(lease) => lease,
@@ -205,7 +236,9 @@ fn operator(args: OperatorArgs) -> ExitCode {
             pull_policy: args.sidecar_pull_policy,
             cpu: args.sidecar_cpu,
             memory: args.sidecar_memory,
+            pull_secrets: args.sidecar_pull_secrets,
         },
+        keeps_best: args.best_config_map,
         listen: Some(args.listen),
         concurrency: args.concurrency,
         max_log_streams: args.max_log_streams.into(),

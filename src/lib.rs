@@ -2,27 +2,28 @@
 //!
 //! The map of the crate, from the inside out:
 //!
-//! - [`core`]: what a sweep does next, as pure functions; knows neither Kubernetes nor files.
+//! - [`core`]: what a sweep does next, and each trial's [`life`](core::life), as pure functions; knows neither Kubernetes nor files.
 //! - [`metrics`]: bytes that a trainer wrote into observations.
 //! - [`shown`]: a line that a trainer wrote, as a person may see it; [`last_words`]: what its log says of its failure.
 //! - [`api`]: the wire types Study and Trial, and their CRDs.
 //! - [`validate`]: from a spec to a valid study, or to every problem with its field path.
-//! - [`build`]: from a Trial to its Job, as pure functions.
+//! - [`job`]: from a Trial to its Job, as pure functions.
 //! - [`sidecar`]: what runs beside a trainer in a cluster.
 //! - [`controller`]: the Kubernetes shell; [`local`]: the process shell.
 //! - [`ask_tell`]: sampler and pruner for other programs, as JSON lines.
-//! - [`input`] and [`cli`]: files and commands of a person.
+//! - [`input`] and [`cli`]: files and commands of a person; `probe`: what `helm test` runs.
 
 pub mod api;
 pub mod ask_tell;
-pub mod build;
 pub mod cli;
 pub mod controller;
 pub mod core;
 pub mod input;
+pub mod job;
 pub mod last_words;
 pub mod local;
 pub mod metrics;
+mod probe;
 pub mod shown;
 pub mod sidecar;
 pub mod validate;

@@ -76,7 +76,7 @@ pub fn is_true(conditions: &[Condition], type_: &str) -> bool {
 }
 
 /// The API keeps whole seconds; a finer time would never equal what is read back.
-fn whole_seconds(now: Timestamp) -> Timestamp {
+pub(super) fn whole_seconds(now: Timestamp) -> Timestamp {
     Timestamp::from_second(now.as_second()).unwrap_or(now)
 }
 

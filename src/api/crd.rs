@@ -5,7 +5,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use kube::CustomResourceExt;
 
-use super::{Study, Trial};
+use super::{Study, Trial, editable};
 
 /// The CRDs of Study and Trial.
 pub fn crds() -> Vec<CustomResourceDefinition> {
@@ -13,9 +13,19 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
     for schema in crds.iter_mut().flat_map(|crd| &mut crd.spec.versions).filter_map(|version| version.schema.as_mut()) {
         if let Some(root) = &mut schema.open_api_v3_schema {
             drop_rust_formats(root);
+            forbid_edits(root);
         }
     }
     crds
+}
+
+/// What of a Study's spec may not be edited. A Trial's own rules stand beside its fields.
+fn forbid_edits(root: &mut JSONSchemaProps) {
+    let spec = root.properties.as_mut().and_then(|properties| properties.get_mut("spec"));
+    if let Some(spec) = spec.filter(|spec| spec.properties.iter().any(|fields| fields.contains_key("maxTrials"))) {
+        let rules = editable::rules(spec);
+        spec.x_kubernetes_validations.get_or_insert_default().splice(0..0, rules);
+    }
 }
 
 /// schemars names Rust's integer types as formats; the API server warns of those it does not know.

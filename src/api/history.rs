@@ -7,7 +7,8 @@ use super::{
     DesiredState, FIELD_MANAGER, FINISHED, LABEL_MANAGED_BY, LABEL_STUDY, ObjectiveValue, ObservationSeries,
     SamplerRecord, StudyStatus, Trial, TrialSpec, TrialStatus,
 };
-use crate::core::{self, Limits, Phase, Proposal, Recorded, Series, Study, reason, trial_name};
+use crate::core::life::{Reason, reason};
+use crate::core::{self, Limits, Phase, Proposal, Recorded, Series, Study, trial_name};
 use crate::last_words::up_to_failure;
 use crate::metrics::Noted;
 use crate::shown::shown;
@@ -47,7 +48,7 @@ pub fn core_trial(study: &Study, trial: &Trial, live: Option<Series>, occupied: 
         index: trial.spec.index,
         assignments: trial.spec.assignments.clone(),
         phase: status.phase,
-        stopped: trial.spec.desired_state == DesiredState::Stopped,
+        desired: trial.spec.desired_state,
         occupied,
         bracket: trial.spec.bracket,
         generation: trial.spec.generation,
@@ -62,10 +63,10 @@ pub fn core_trial(study: &Study, trial: &Trial, live: Option<Series>, occupied: 
     }
 }
 
-/// The reason of the condition `Finished`; empty where there is none.
-fn finished_reason(status: &TrialStatus) -> &str {
+/// The reason of the condition `Finished`.
+fn finished_reason(status: &TrialStatus) -> Option<Reason> {
     let finished = status.conditions.iter().find(|condition| condition.type_ == FINISHED);
-    finished.map_or("", |finished| finished.reason.as_str())
+    Reason::of(&finished?.reason)
 }
 
 /// What a Study has recorded about itself.
@@ -76,6 +77,7 @@ pub fn recorded(status: Option<&StudyStatus>) -> Recorded {
     Recorded {
         start: status.start_time.as_ref().map(|time| time.0),
         last_index: status.last_index,
+        budget: status.budget,
         ended: status.ended.as_ref().map(|ended| {
             let limits = Limits {
                 max_trials: ended.max_trials,
@@ -101,10 +103,37 @@ pub fn note(status: &mut TrialStatus, study: &Study, series: &Series, noted: &No
     status.steps_counted.clone_from(&noted.steps_counted);
 }
 
-/// What a status tells a person of what was read: type, reason and message of each condition.
-pub fn notes(status: &TrialStatus) -> Vec<(&'static str, &'static str, String)> {
-    let dropped = status.dropped.iter().map(|dropped| ("MetricsDropped", "LinesDropped", dropped.to_string()));
-    let counted = status.steps_counted.iter().map(|counted| ("StepsCounted", "FractionalStep", counted.to_string()));
+/// What a status tells a person of what was read: a condition each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Note {
+    /// Some of it was dropped.
+    MetricsDropped,
+    /// Steps are counted by reports.
+    StepsCounted,
+}
+
+impl Note {
+    /// The condition's type.
+    pub fn type_(self) -> &'static str {
+        match self {
+            Note::MetricsDropped => "MetricsDropped",
+            Note::StepsCounted => "StepsCounted",
+        }
+    }
+
+    /// The condition's reason.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Note::MetricsDropped => "LinesDropped",
+            Note::StepsCounted => "FractionalStep",
+        }
+    }
+}
+
+/// What a status tells a person of what was read, with the message of each.
+pub fn notes(status: &TrialStatus) -> Vec<(Note, String)> {
+    let dropped = status.dropped.iter().map(|dropped| (Note::MetricsDropped, dropped.to_string()));
+    let counted = status.steps_counted.iter().map(|counted| (Note::StepsCounted, counted.to_string()));
     dropped.chain(counted).collect()
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 
 use super::{BestTrial, Condition, Ended, ObjectiveValue, StudyStatus, TrialCounts, trial_name};
@@ -51,15 +51,6 @@ pub fn warn(
         let condition = Condition::next(old, "SpecWarning", true, "AcceptedWithWarnings", &message, generation, now);
         status.conditions.push(condition);
     }
-}
-
-/// What a Trial says that has reported nothing for longer than it may.
-pub fn report_timeout(limit: SignedDuration, last_step: Option<u64>) -> String {
-    let since = match last_step {
-        Some(step) => format!("after step {step}"),
-        None => "since its trainer started".to_owned(),
-    };
-    format!("ReportTimeout: stopped as hung: nothing was reported for {limit:#} (spec.reportTimeout) {since}")
 }
 
 /// The status after `decision`.
@@ -115,8 +106,9 @@ pub fn study_status(
         start_time: decision.recorded.start.map(MicroTime),
         completion_time: has_ended.then(|| old.completion_time.clone().unwrap_or(MicroTime(now))),
         seed: Some(study.seed),
-        sampler: Some(study.sampler.standing(study, history)),
+        sampler: Some(study.standing(decision.recorded.budget.unwrap_or(study.budget()), history)),
         last_index: decision.recorded.last_index,
+        budget: decision.recorded.budget,
         ended: decision.recorded.ended.as_ref().map(|(reason, limits)| Ended {
             reason: *reason,
             max_trials: limits.max_trials,

@@ -8,8 +8,10 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use super::Condition;
-use crate::core::{Direction, EndReason, ValueOf};
-use crate::metrics::{MAX_NAME, MAX_OTHERS, MAX_PATTERN, MAX_PATTERNS};
+pub use crate::core::pruner::PrunerSpec;
+pub use crate::core::sampler::SamplerSpec;
+use crate::core::{Budget, Direction, EndReason, ValueOf};
+pub use crate::metrics::MetricsSpec;
 
 /// A hyperparameter sweep: a search space, an objective, and the Job that evaluates one configuration.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,15 +41,6 @@ use crate::metrics::{MAX_NAME, MAX_OTHERS, MAX_PATTERN, MAX_PATTERNS};
     validation = Rule::new("!self.metadata.name.contains('.')").message("metadata.name must be a DNS label: lower-case letters, digits and '-', no dots")
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("self.parameters == oldSelf.parameters").message("spec.parameters is immutable: create a new Study").reason(Reason::FieldValueForbidden))]
-#[x_kube(validation = Rule::new("self.objectives.all(o, oldSelf.objectives.exists(p, p.metric == o.metric && p.direction == o.direction && has(p.value) == has(o.value) && (!has(p.value) || p.value == o.value)))").message("spec.objectives is immutable but for target: create a new Study").reason(Reason::FieldValueForbidden))]
-#[x_kube(validation = Rule::new("has(self.initialAssignments) == has(oldSelf.initialAssignments) && (!has(self.initialAssignments) || self.initialAssignments == oldSelf.initialAssignments)").message("spec.initialAssignments is immutable: create a new Study").reason(Reason::FieldValueForbidden))]
-#[x_kube(validation = Rule::new("has(self.sampler) == has(oldSelf.sampler) && (!has(self.sampler) || self.sampler == oldSelf.sampler)").message("spec.sampler is immutable: create a new Study").reason(Reason::FieldValueForbidden))]
-#[x_kube(validation = Rule::new("has(self.pruner) == has(oldSelf.pruner) && (!has(self.pruner) || self.pruner == oldSelf.pruner)").message("spec.pruner is immutable: create a new Study").reason(Reason::FieldValueForbidden))]
-#[x_kube(validation = Rule::new("has(self.seed) == has(oldSelf.seed) && (!has(self.seed) || self.seed == oldSelf.seed)").message("spec.seed is immutable: create a new Study").reason(Reason::FieldValueForbidden))]
-#[x_kube(validation = Rule::new("has(self.metrics) == has(oldSelf.metrics) && (!has(self.metrics) || self.metrics == oldSelf.metrics)").message("spec.metrics is immutable: create a new Study").reason(Reason::FieldValueForbidden))]
-#[x_kube(validation = Rule::new("has(self.gpu) == has(oldSelf.gpu) && (!has(self.gpu) || self.gpu == oldSelf.gpu)").message("spec.gpu is immutable: create a new Study").reason(Reason::FieldValueForbidden))]
-#[x_kube(validation = Rule::new("has(self.bestConfigMap) == has(oldSelf.bestConfigMap) && (!has(self.bestConfigMap) || self.bestConfigMap == oldSelf.bestConfigMap)").message("spec.bestConfigMap is immutable: create a new Study").reason(Reason::FieldValueForbidden))]
 #[x_kube(validation = Rule::new("self.parameters.all(i, p, !has(p.when) || p.when.all(w, self.parameters.exists(j, q, j < i && q.name == w.parameter)))").message("spec.parameters[].when[].parameter must name an earlier parameter"))]
 pub struct StudySpec {
     /// What is optimised. One objective for now.
@@ -88,6 +81,13 @@ pub struct StudySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 10000))]
     pub max_failed_trials: Option<u32>,
+
+    /// How many finished Jobs are kept, the newest, and as many failed ones beside them; the best Trial's Job stays while the
+    /// Study runs. Results stand in the Trials. The Job template's ttlSecondsAfterFinished may remove them earlier. Left
+    /// out: 100.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 10000))]
+    pub finished_jobs_history_limit: Option<u32>,
 
     /// How long the Study may take from its start, such as `90m` or `1h30m` (units d, h, m, s). Then what runs is stopped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -309,166 +309,6 @@ pub struct WhenSpec {
     pub max: Option<f64>,
 }
 
-/// What proposes configurations.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[x_kube(validation = Rule::new("[has(self.auto), has(self.random), has(self.grid), has(self.sobol), has(self.tpe), has(self.gp), has(self.cmaes)].filter(x, x).size() == 1").message("a sampler is exactly one of auto, random, grid, sobol, tpe, gp and cmaes"))]
-pub struct SamplerSpec {
-    /// Chooses by the search space and by how many Trials have finished: `sobol` at first, then `gp` for up to 40
-    /// parameters; for more `cmaes` where all are numbers, else `tpe`. The status says which is at work, and why.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub auto: Option<NoSettings>,
-    /// Independent draws.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub random: Option<NoSettings>,
-    /// Every configuration of a finite search space once, in a seeded random order. Doubles need a `step`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub grid: Option<NoSettings>,
-    /// A scrambled Sobol sequence: covers the space more evenly than independent draws.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sobol: Option<NoSettings>,
-    /// A tree-structured Parzen estimator: cheap, and at home in spaces with many branches.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tpe: Option<TpeSpec>,
-    /// Bayesian optimisation with a Gaussian process: needs the fewest Trials.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub gp: Option<GpSpec>,
-    /// Covariance matrix adaptation: for many Trials of many numbers. Categories and branches are proposed as by `tpe`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cmaes: Option<CmaesSpec>,
-}
-
-/// Settings of the tree-structured Parzen estimator.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct TpeSpec {
-    /// How many Trials must have finished before the estimator is asked; until then a Sobol sequence proposes. Left out: 10.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 10000))]
-    pub startup_trials: Option<u32>,
-    /// How many draws are compared for each proposal. Left out: 24.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 1000))]
-    pub candidates: Option<u32>,
-    /// The share of the finished Trials that count as good, of which there are 25 at most. Left out: 0.1.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0.01, max = 0.5))]
-    pub gamma: Option<f64>,
-}
-
-/// Settings of the Gaussian process.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct GpSpec {
-    /// How many Trials must have finished before the surrogate is asked; until then a Sobol sequence proposes. Left out:
-    /// 8, or as many as run at once, but at most a quarter of maxTrials.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 10000))]
-    pub startup_trials: Option<u32>,
-}
-
-/// Settings of covariance matrix adaptation.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct CmaesSpec {
-    /// The first step size, as a share of each parameter's range. Left out: 0.2.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0.001, max = 1.0))]
-    pub sigma: Option<f64>,
-    /// How many Trials a generation has. Left out: 4 + 3 ln d, for d parameters.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 2, max = 1000))]
-    pub population: Option<u32>,
-    /// How often it may begin anew, with twice the population, once it has converged. Left out: 9.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 20))]
-    pub restarts: Option<u32>,
-}
-
-/// Nothing to set.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct NoSettings {}
-
-/// What stops losing Trials before their end.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[x_kube(validation = Rule::new("[has(self.median), has(self.hyperband)].filter(x, x).size() == 1").message("a pruner is exactly one of median and hyperband"))]
-pub struct PrunerSpec {
-    /// Stops a Trial that is worse than the median of the others at the same step.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub median: Option<MedianSpec>,
-    /// Compares Trials at rungs (Li 2018), asynchronously: at each rung the best 1/reductionFactor go on.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub hyperband: Option<HyperbandSpec>,
-}
-
-/// Settings of the median pruner.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct MedianSpec {
-    /// How many other Trials must have reached a step before anything is stopped at it. Left out: 5.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 10000))]
-    pub startup_trials: Option<u32>,
-    /// Nothing is stopped before this step. Left out: 0.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 9007199254740991_i64))]
-    pub warmup_steps: Option<u64>,
-    /// Trials are compared at every so many steps, counted from warmupSteps. Left out: 1.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 9007199254740991_i64))]
-    pub interval: Option<u64>,
-}
-
-/// Settings of Hyperband.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("self.minSteps < self.maxSteps").message("minSteps must be below maxSteps"))]
-pub struct HyperbandSpec {
-    /// The step of the first rung.
-    #[schemars(range(min = 1, max = 1000000000))]
-    pub min_steps: u64,
-    /// The steps of a whole Trial.
-    #[schemars(range(min = 1, max = 1000000000))]
-    pub max_steps: u64,
-    /// One of so many goes on from a rung to the next, which lies at so many times the steps. Left out: 3.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 2, max = 10))]
-    pub reduction_factor: Option<u32>,
-}
-
-/// Where the trainer's metrics are found: one of `file` and `stdout`; and what else is to be known to read them.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[x_kube(validation = Rule::new("[has(self.file), has(self.stdout)].filter(x, x).size() == 1").message("metrics is exactly one of file and stdout"))]
-pub struct MetricsSpec {
-    /// The trainer appends lines such as `{"step": 3, "accuracy": 0.91}` to the file `$SWEEP_METRICS`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub file: Option<LinesSpec>,
-    /// The trainer prints such lines, or `epoch 3: accuracy=0.91`, among whatever else it prints. Best
-    /// effort: a log that the node rotates away before it was read is lost.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stdout: Option<LinesSpec>,
-    /// The name of the step: a field of JSON lines, and the word before the number in text. No other word counts then.
-    /// Left out: `step`, `epoch`, `iteration`, `global_step` or `iter`, the first of them in JSON, the first one to
-    /// stand in a line of text.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 63), regex(pattern = r"^[A-Za-z_][A-Za-z0-9_./@-]*$"))]
-    pub step: Option<String>,
-    /// Metrics that are kept beside the objective, in a Trial's `status.metrics`, from any line of text. Those of a line
-    /// that holds the objective's metric, and all numbers of JSON lines, are kept without being named, 32 in all.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(schema_with = "additional_schema")]
-    pub additional: Vec<String>,
-}
-
-/// What lines with metrics look like.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct LinesSpec {
-    /// Regular expressions for lines that the built-in grammar cannot know, such as
-    /// `^\[(?P<step>[0-9]+)\].*valid_1's rmse: (?P<rmse>[0-9.]+)`. The group `step` is the step, each other group the metric
-    /// of its name. Where there are patterns, lines of text are read by them alone; JSON lines are read all the same.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(schema_with = "patterns_schema")]
-    pub patterns: Vec<String>,
-}
-
 /// GPUs of a Trial.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GpuSpec {
@@ -506,7 +346,7 @@ pub struct StudyStatus {
     /// The generation of the spec that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Ready, Reconciling, Stalled, Suspended, Complete, Failed; SpecWarning names what was accepted and may not do
+    /// Ready, Stalled, Suspended, Complete, Failed; SpecWarning names what was accepted and may not do
     /// what was meant; PrunerIdle tells that nothing can be pruned, and why, once trials have shown it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
@@ -536,6 +376,10 @@ pub struct StudyStatus {
     /// The highest trial index ever given out; no index is used twice, also after its Trial was deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_index: Option<u32>,
+    /// maxTrials and parallelism when the first Trial was proposed: how many Trials come before a sampler's model follows from
+    /// them, and does not change with an edit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget: Option<Budget>,
     /// Why the Study ended, and the limits it ended with: only an edit of one of them reopens it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<Ended>,
@@ -636,22 +480,6 @@ fn words_schema(_: &mut SchemaGenerator) -> Schema {
         "minItems": 1,
         "maxItems": 64,
         "items": {"type": "string", "maxLength": 64},
-    })
-}
-
-fn patterns_schema(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({
-        "type": "array",
-        "maxItems": MAX_PATTERNS,
-        "items": {"type": "string", "minLength": 1, "maxLength": MAX_PATTERN},
-    })
-}
-
-fn additional_schema(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({
-        "type": "array",
-        "maxItems": MAX_OTHERS,
-        "items": {"type": "string", "minLength": 1, "maxLength": MAX_NAME},
     })
 }
 

@@ -4,11 +4,10 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::{CustomResource, KubeSchema};
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Condition, ObjectiveValue};
-use crate::core::{Divergence, Phase};
+use crate::core::{DesiredState, Divergence, Phase};
 use crate::metrics::{Dropped, MetricSummary, StepsCounted};
 
 // The lint takes columns of the same type for repetitions.
@@ -26,6 +25,7 @@ use crate::metrics::{Dropped, MetricSummary, StepsCounted};
     derive = "PartialEq",
     shortname = "swt",
     category = "sweeps",
+    selectable = ".spec.study",
     selectable = ".status.phase",
     printcolumn(name = "Study", type_ = "string", json_path = ".spec.study"),
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
@@ -87,15 +87,6 @@ pub struct SamplerRecord {
     pub name: String,
     /// The version of its algorithm: it changes whenever its proposals would.
     pub version: u32,
-}
-
-/// Whether a Trial shall run.
-#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum DesiredState {
-    /// It shall run to its end.
-    Running,
-    /// It shall end now.
-    Stopped,
 }
 
 /// Why a Trial was stopped.

@@ -18,6 +18,9 @@ pub enum Error {
     /// The API server refused, or could not be reached.
     #[error("{}", describe(.0))]
     Api(#[from] kube::Error),
+    /// The API server does not take a Job: a quota, a policy, or what only it can check. Its Study says so.
+    #[error("{}", describe(.0))]
+    JobRefused(#[source] kube::Error),
     /// The API server did not answer.
     #[error("the API server did not answer within {} s", CALL_LIMIT.as_secs())]
     Timeout,
@@ -53,7 +56,7 @@ impl Error {
     /// The API server's refusal, if it is one.
     pub fn status(&self) -> Option<&Status> {
         match self {
-            Error::Api(kube::Error::Api(status)) => Some(status),
+            Error::Api(kube::Error::Api(status)) | Error::JobRefused(kube::Error::Api(status)) => Some(status),
             _ => None,
         }
     }
@@ -61,6 +64,15 @@ impl Error {
     /// The HTTP status of a refusal.
     pub fn code(&self) -> Option<u16> {
         self.status().map(|status| status.code)
+    }
+
+    /// How a reconcile that ended so is counted: what is no trouble of the operator's is told apart.
+    pub fn outcome(&self) -> &'static str {
+        match self {
+            Error::JobRefused(_) => "refused",
+            error if error.is_expected() => "conflict",
+            _ => "error",
+        }
     }
 
     /// Whether somebody else wrote first, or the object is gone: news that a watch will bring.
@@ -157,6 +169,18 @@ mod tests {
         }
         assert!((4..=6).contains(&failures.next("a", &Error::Timeout).as_secs()));
         assert!(failures.next("a", &conflict).as_secs() >= 8, "a row without an end is a failure");
+    }
+
+    #[test]
+    fn what_is_no_trouble_of_the_operator_s_is_counted_apart() {
+        let refusal = |code: u16| {
+            let status = serde_json::json!({"status": "Failure", "message": "", "reason": "", "code": code});
+            kube::Error::Api(Box::new(serde_json::from_value(status).unwrap()))
+        };
+        assert_eq!(Error::JobRefused(refusal(403)).outcome(), "refused");
+        assert_eq!(Error::JobRefused(refusal(403)).code(), Some(403));
+        assert_eq!(Error::Api(refusal(409)).outcome(), "conflict");
+        assert_eq!([Error::Api(refusal(403)).outcome(), Error::Timeout.outcome()], ["error"; 2]);
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! Follows the logs that carry metrics, live: of the sidecar, or of the trainer itself. Observations
-//! stay in memory; a new one asks for its Study to be reconciled, and costs no write.
+//! stay in memory; one that may have its trial pruned asks for its Study to be reconciled, and none costs a write.
 
 use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
@@ -10,19 +10,22 @@ use futures::io::{AsyncBufRead, AsyncReadExt};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::LogParams;
-use kube::runtime::reflector::Store;
 use kube::{Api, Client, ResourceExt};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::Settings;
-use super::error::{CALL_LIMIT, Error};
+use super::error::{CALL_LIMIT, Error, call};
+use super::index::Kept;
 use super::telemetry::Telemetry;
 use super::watch::Queues;
-use crate::build::{SIDECAR_CONTAINER, Source};
+use super::workload::pods;
+use crate::core::pruner::Pruner;
 use crate::core::{Objective, Series};
-use crate::metrics::{Grammar, LineSplitter, Parser, Readings, Report, SidecarLine};
+use crate::job::{SIDECAR_CONTAINER, Source};
+use crate::last_words::LOOKED_AT;
+use crate::metrics::{Grammar, Line, LineSplitter, Parser, Readings, Report, SidecarLine};
 use crate::validate::ValidStudy;
 
 /// The sidecar sends a heartbeat every 20 s: a stream that is silent for this long is half-open.
@@ -67,12 +70,15 @@ pub struct Followed {
     objective: Objective,
     grammar: Arc<Grammar>,
     rungs: Vec<u64>,
+    pruner: Option<Pruner>,
+    bracket: Option<u32>,
     study: String,
 }
 
 impl Followed {
-    /// The log of `pod` that carries the metrics of a Trial of `study`, which runs in the container `trainer`.
-    pub fn new(study: &ValidStudy, pod: &Pod, trainer: &str) -> Followed {
+    /// The log of `pod` that carries the metrics of a Trial of `study`, of this bracket, which runs in the container
+    /// `trainer`.
+    pub fn new(study: &ValidStudy, bracket: Option<u32>, pod: &Pod, trainer: &str) -> Followed {
         let container = match study.template.source {
             Source::File => SIDECAR_CONTAINER,
             Source::Stdout => trainer,
@@ -86,6 +92,8 @@ impl Followed {
             objective: study.core.objective.clone(),
             grammar: study.template.grammar.clone(),
             rungs: study.core.pruner.as_ref().map(|pruner| pruner.rungs()).unwrap_or_default(),
+            pruner: study.core.pruner.clone(),
+            bracket,
             study: study.core.name.clone(),
         }
     }
@@ -96,13 +104,52 @@ impl Followed {
     }
 }
 
+/// How often reports ask for a pass over their Study at most: at once for the first, however many follow.
+const NEWS: Duration = Duration::from_millis(100);
+
+/// Asks for passes over Studies whose trials have reported.
+struct News {
+    queues: Queues,
+    /// When the last pass of each Study was asked for, or will be.
+    told: Mutex<HashMap<(String, String), Instant>>,
+}
+
+impl News {
+    fn tell(self: &Arc<Self>, study: &str, namespace: &str) {
+        let now = Instant::now();
+        let due = {
+            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            // What was told long ago holds nothing back.
+            if told.len() > 1_000 {
+                told.retain(|_, last| *last + NEWS > now);
+            }
+            let last = told.get(&(namespace.to_owned(), study.to_owned())).copied();
+            // One that is to come sees this report as well.
+            if last.is_some_and(|last| last > now) {
+                return;
+            }
+            let due = last.map_or(now, |last| now.max(last + NEWS));
+            told.insert((namespace.to_owned(), study.to_owned()), due);
+            due
+        };
+        if due <= now {
+            return self.queues.study(study, namespace);
+        }
+        let (news, study, namespace) = (self.clone(), study.to_owned(), namespace.to_owned());
+        tokio::spawn(async move {
+            tokio::time::sleep_until(due).await;
+            news.queues.study(&study, &namespace);
+        });
+    }
+}
+
 /// The logs that are followed, by pod UID.
 pub struct Followers {
     client: Client,
-    queues: Queues,
+    news: Arc<News>,
     telemetry: Arc<Telemetry>,
     /// The pods that there are: the logs of others are forgotten.
-    known: Store<Pod>,
+    known: Kept<Pod>,
     clock: fn() -> Timestamp,
     places: Arc<Semaphore>,
     pods: Mutex<HashMap<String, Follower>>,
@@ -130,11 +177,12 @@ impl Followers {
         client: Client,
         queues: Queues,
         telemetry: Arc<Telemetry>,
-        known: Store<Pod>,
+        known: Kept<Pod>,
         settings: &Settings,
     ) -> Followers {
         let places = Arc::new(Semaphore::new(settings.max_log_streams));
-        Followers { client, queues, telemetry, known, clock: settings.clock, places, pods: Mutex::default() }
+        let news = Arc::new(News { queues, told: Mutex::default() });
+        Followers { client, news, telemetry, known, clock: settings.clock, places, pods: Mutex::default() }
     }
 
     /// What was read of a pod so far.
@@ -149,6 +197,13 @@ impl Followers {
         let pods = self.pods();
         let reports = pods.get(pod_uid)?.reports.lock().unwrap_or_else(PoisonError::into_inner);
         Some(reports.readings.series.clone())
+    }
+
+    /// How many observations of the objective were read of a pod so far.
+    pub fn count(&self, pod_uid: &str) -> Option<u64> {
+        let pods = self.pods();
+        let reports = pods.get(pod_uid)?.reports.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(reports.readings.series.count())
     }
 
     /// Whether it is time to put observations into the Trial's status; then it is not for another while.
@@ -167,7 +222,7 @@ impl Followers {
         let mut pods = self.pods();
         if !pods.contains_key(pod_uid) {
             // Pods of deleted Trials and of earlier runs.
-            let known: HashSet<String> = self.known.state().iter().filter_map(|pod| pod.uid()).collect();
+            let known: HashSet<String> = self.known.all().iter().filter_map(|pod| pod.uid()).collect();
             pods.retain(|uid, _| known.contains(uid));
         }
         let follower = pods.entry(pod_uid.to_owned()).or_insert_with(|| self.follower(followed));
@@ -180,8 +235,9 @@ impl Followers {
         }
     }
 
-    /// Stops following, and reads what is left of the log of a pod that has ended.
-    pub async fn finish(&self, pod_uid: &str, followed: &Followed) -> Reports {
+    /// Stops following, and reads what is left of the log of a pod that has ended: its reports, and the last lines of the
+    /// trainer's log where it is that.
+    pub async fn finish(&self, pod_uid: &str, followed: &Followed) -> (Reports, Option<String>) {
         let (log, reports) = {
             let mut pods = self.pods();
             let follower = pods.entry(pod_uid.to_owned()).or_insert_with(|| self.follower(followed));
@@ -191,11 +247,9 @@ impl Followers {
             (follower.log.clone(), follower.reports.clone())
         };
         let known = reports.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if !known.ended {
-            log.lock().await.read_rest().await;
-        }
+        let tail = if known.ended { None } else { log.lock().await.read_rest().await };
         let reports = reports.lock().unwrap_or_else(PoisonError::into_inner);
-        reports.clone()
+        (reports.clone(), tail)
     }
 
     /// Forgets pods of a Trial whose result is recorded.
@@ -215,9 +269,10 @@ impl Followers {
             followed: followed.clone(),
             position: Position::default(),
             places: self.places.clone(),
+            known: self.known.clone(),
             repeated: false,
             reports: reports.clone(),
-            queues: self.queues.clone(),
+            news: self.news.clone(),
             telemetry: self.telemetry.clone(),
             clock: self.clock,
         };
@@ -247,6 +302,11 @@ struct Position {
 }
 
 impl Position {
+    /// From when on the log is read: the API takes whole seconds, and the client would round them up.
+    fn since(&self) -> Option<Timestamp> {
+        self.line.and_then(|(at, _)| Timestamp::from_second(at.as_second()).ok())
+    }
+
     /// The log is opened anew, from the second of the latest timestamp on.
     fn reopen(&mut self) {
         self.again = self.line.map(|(_, count)| count);
@@ -303,10 +363,11 @@ struct Log {
     position: Position,
     /// Room for streams: each is a connection.
     places: Arc<Semaphore>,
+    known: Kept<Pod>,
     /// The line at hand was read before the last reconnection.
     repeated: bool,
     reports: Arc<Mutex<Reports>>,
-    queues: Queues,
+    news: Arc<News>,
     telemetry: Arc<Telemetry>,
     clock: fn() -> Timestamp,
 }
@@ -336,45 +397,90 @@ impl Log {
             pause = match (self.position.file, self.position.line) == before {
                 _ if reading == Reading::Poll => POLL,
                 true => (pause * 2).min(Duration::from_secs(10)),
+                // A log that has ended has mostly ended with its container, and then it is read to its end elsewhere.
+                false if result.is_ok() => Duration::from_secs(1),
                 false => Duration::from_millis(200),
             };
             tokio::time::sleep(pause).await;
+            while self.has_ended() {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
         }
     }
 
-    /// Reads what there is, once.
-    async fn read_rest(&mut self) {
-        let result = match tokio::time::timeout(CALL_LIMIT, self.read(Reading::Rest)).await {
+    /// Whether the container has ended: what is left of its log is read once its Job has.
+    fn has_ended(&self) -> bool {
+        let pod = self.known.get(&self.followed.namespace, &self.followed.pod);
+        pod.is_some_and(|pod| pods::has_terminated(&pod, &self.followed.container))
+    }
+
+    /// Reads what is left, once; the last lines of a trainer's log come with it.
+    async fn read_rest(&mut self) -> Option<String> {
+        let result = match tokio::time::timeout(CALL_LIMIT, self.rest()).await {
             Ok(result) => result,
             Err(_) => Err(Error::Timeout),
         };
         if let Err(error) = &result {
             tracing::debug!(pod = self.followed.pod, %error, "the log cannot be read");
         }
+        let is_gone = match &result {
+            Ok(tail) => tail.as_deref().is_some_and(is_gone),
+            Err(error) => matches!(error.code(), Some(404 | 400)),
+        };
         let mut reports = self.reports();
-        reports.lost = result.as_ref().is_err_and(|error| matches!(error.code(), Some(404 | 400)));
-        reports.unread = result.is_err() && !reports.lost;
+        reports.lost = is_gone;
+        reports.unread = result.is_err() && !is_gone;
+        drop(reports);
+        result.ok().flatten().and_then(|tail| words(&tail, true))
+    }
+
+    async fn rest(&mut self) -> Result<Option<Vec<u8>>, Error> {
+        if self.followed.source == Source::File {
+            return self.read(Reading::Rest).await.map(|()| None);
+        }
+        // Its last lines are asked for in any case, and mostly all that is left is in them.
+        let tail = last_lines(&self.api, &self.followed.pod, &self.followed.container, true).await?;
+        let known = self.position.line.map(|(at, _)| at);
+        if is_gone(&tail) {
+            return Ok(Some(tail));
+        }
+        if is_joined(&tail, known) {
+            self.position.reopen();
+            let too_long = self.reports().readings.noted.dropped.too_long;
+            let mut lines = LineSplitter::new();
+            self.take(&mut lines, &tail);
+            self.take_last(lines);
+            // Those were counted when they came first.
+            if known.is_some() {
+                self.reports().readings.noted.dropped.too_long = too_long;
+            }
+        } else {
+            self.read(Reading::Rest).await?;
+        }
+        Ok(Some(tail))
     }
 
     async fn read(&mut self, reading: Reading) -> Result<(), Error> {
         self.position.reopen();
+        let is_sidecar = self.followed.source == Source::File;
         let params = LogParams {
             container: Some(self.followed.container.clone()),
             follow: reading == Reading::Stream,
-            timestamps: self.followed.source == Source::Stdout,
-            since_time: self.position.line.map(|(at, _)| at),
+            timestamps: true,
+            // What a sidecar says last is read whatever its node's clock has done meanwhile.
+            since_time: self.position.since().filter(|_| !(is_sidecar && reading == Reading::Rest)),
             ..LogParams::default()
         };
         let opened = self.api.clone();
         let pod = self.followed.pod.clone();
-        let mut stream = Box::pin(super::error::call(opened.log_stream(&pod, &params)).await?);
+        let mut stream = Box::pin(call(opened.log_stream(&pod, &params)).await?);
         let mut lines = LineSplitter::new();
         let mut chunk = vec![0; 16 * 1024];
         loop {
             let read = match tokio::time::timeout(SILENCE, read_some(&mut stream, &mut chunk)).await {
                 // Opened anew: what comes again is recognised. A sidecar would have sent heartbeats.
                 Err(_) => {
-                    if self.followed.source == Source::Stdout {
+                    if !is_sidecar {
                         self.heard();
                     }
                     return Ok(());
@@ -382,34 +488,62 @@ impl Log {
                 Ok(read) => read.map_err(kube::Error::ReadEvents)?,
             };
             if read == 0 {
-                // A trainer need not end its last line.
                 if reading == Reading::Rest {
-                    lines.finish(|line, _| {
-                        self.line(line);
-                    });
+                    self.take_last(lines);
                 }
                 return Ok(());
             }
-            self.heard();
-            let mut news = false;
-            let known_too_long = lines.too_long();
-            lines.push(&chunk[..read], |line, _| news |= self.line(line));
-            self.reports().readings.noted.dropped.too_long += lines.too_long() - known_too_long;
-            if news {
-                self.queues.study(&self.followed.study, &self.followed.namespace);
+            let before = self.reports().readings.series.last_step();
+            self.take(&mut lines, &chunk[..read]);
+            let after = self.reports().readings.series.last_step();
+            if self.may_be_pruned(before, after) {
+                self.news.tell(&self.followed.study, &self.followed.namespace);
             }
         }
     }
 
+    /// Takes what has come of the log.
+    fn take(&mut self, lines: &mut LineSplitter, bytes: &[u8]) {
+        self.heard();
+        let known_too_long = lines.too_long();
+        lines.push(bytes, |line| {
+            self.line(line);
+        });
+        self.reports().readings.noted.dropped.too_long += lines.too_long() - known_too_long;
+    }
+
+    /// Takes the last line, which a trainer need not end.
+    fn take_last(&mut self, mut lines: LineSplitter) {
+        lines.finish(|line| {
+            self.line(line);
+        });
+    }
+
+    /// Whether the trial has come to a step at which it is compared. No other report needs a pass over its Study.
+    fn may_be_pruned(&self, before: Option<u64>, after: Option<u64>) -> bool {
+        // A run that begins anew, or a line out of order, has no step behind the last.
+        let (Some(pruner), Some(after)) = (&self.followed.pruner, after.filter(|after| before != Some(*after))) else {
+            return false;
+        };
+        pruner.compares(self.followed.bracket, before, after)
+    }
+
     /// Takes a line; whether it changed anything.
-    fn line(&mut self, line: &[u8]) -> bool {
+    fn line(&mut self, line: Line) -> bool {
         match self.followed.source {
             Source::File => self.sidecar_line(line),
             Source::Stdout => self.trainer_line(line),
         }
     }
 
-    fn sidecar_line(&mut self, line: &[u8]) -> bool {
+    fn sidecar_line(&mut self, line: Line) -> bool {
+        let line = match stamped(line.bytes) {
+            Some((at, text)) => {
+                self.position.is_new_line(at);
+                text
+            }
+            None => line.bytes,
+        };
         match std::str::from_utf8(line).ok().and_then(SidecarLine::parse) {
             // What another pod says is not about this one.
             Some(line) if line.pod() != self.followed.uid => false,
@@ -436,14 +570,14 @@ impl Log {
         }
     }
 
-    fn trainer_line(&mut self, line: &[u8]) -> bool {
-        let text = match stamped(line) {
+    fn trainer_line(&mut self, line: Line) -> bool {
+        // What follows a bare carriage return, as of a progress bar, has no stamp of its own.
+        let text = match Some(line.bytes).filter(|_| !line.continues).and_then(stamped) {
             Some((at, text)) => {
                 self.repeated = !self.position.is_new_line(at);
                 text
             }
-            // What follows a bare carriage return, as of a progress bar, has no stamp of its own.
-            None => line,
+            None => line.bytes,
         };
         if self.repeated {
             return false;
@@ -474,6 +608,63 @@ impl Log {
     fn reports(&self) -> MutexGuard<'_, Reports> {
         self.reports.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// How much of the end of a log is asked for. What this limit cuts off is the very end, so it must not: a runtime's lines have
+/// 16 KiB at most.
+const MOST_OF_TAIL: usize = LOOKED_AT * 17 * 1024;
+
+/// The end of a container's log, with the node's timestamps or without. Whatever bytes a trainer has printed.
+async fn last_lines(api: &Api<Pod>, pod: &str, container: &str, timestamps: bool) -> Result<Vec<u8>, Error> {
+    let params = LogParams {
+        container: Some(container.to_owned()),
+        tail_lines: Some(LOOKED_AT as i64),
+        limit_bytes: Some(MOST_OF_TAIL as i64),
+        timestamps,
+        ..LogParams::default()
+    };
+    let read = async {
+        let mut bytes = Vec::new();
+        let mut stream = Box::pin(call(api.log_stream(pod, &params)).await?);
+        stream.read_to_end(&mut bytes).await.map_err(kube::Error::ReadEvents)?;
+        Ok(bytes)
+    };
+    tokio::time::timeout(CALL_LIMIT, read).await.unwrap_or(Err(Error::Timeout))
+}
+
+/// The end of a container's log, where it has one.
+pub async fn log_tail(api: &Api<Pod>, pod: &Pod, container: &str) -> Option<String> {
+    if !pods::has_log(pod, container) {
+        return None;
+    }
+    last_lines(api, &pod.name_any(), container, false).await.ok().and_then(|tail| words(&tail, false))
+}
+
+/// Whether this is what the node says where it has the log no more; that is not the trainer's word.
+fn is_gone(tail: &[u8]) -> bool {
+    tail.starts_with(b"unable to retrieve container logs")
+}
+
+/// What a trainer has printed last, without the node's timestamps.
+fn words(tail: &[u8], is_stamped: bool) -> Option<String> {
+    let text = String::from_utf8_lossy(tail);
+    let unstamped = |line: &str| match stamped(line.as_bytes()).and_then(|_| line.split_once(' ')) {
+        Some((_, text)) if is_stamped => text.to_owned(),
+        _ => line.to_owned(),
+    };
+    (!tail.is_empty() && !is_gone(tail)).then(|| text.split_inclusive('\n').map(unstamped).collect())
+}
+
+/// Whether nothing is missing between what was read of a log up to the timestamp `known` and these last lines of it: they
+/// begin before it, or are the whole log. A runtime keeps a long line in pieces, each of which counts where lines are counted.
+fn is_joined(tail: &[u8], known: Option<Timestamp>) -> bool {
+    let begins = stamped(tail).map(|(at, _)| at);
+    if begins.zip(known).is_some_and(|(begins, known)| begins < known) {
+        return true;
+    }
+    let mut lines = tail.split_inclusive(|byte| *byte == b'\n');
+    let count = lines.clone().count();
+    count < LOOKED_AT && tail.len() < MOST_OF_TAIL && lines.all(|line| line.len() < 8 * 1024)
 }
 
 /// The node's timestamp of a line, and the line.
@@ -510,6 +701,40 @@ mod tests {
         assert_eq!(news(&mut position, &[3, 3]), [false, true]);
         position.reopen();
         assert_eq!(news(&mut position, &[3, 3, 4]), [false, false, true]);
+    }
+
+    #[test]
+    fn a_log_is_opened_anew_from_the_second_of_its_last_line_on() {
+        let mut position = Position::default();
+        assert_eq!(position.since(), None);
+        position.is_new_line("2026-03-01T12:00:10.7Z".parse().unwrap());
+        assert_eq!(
+            position.since(),
+            Some("2026-03-01T12:00:10Z".parse().unwrap()),
+            "rounded up, the rest of it is lost"
+        );
+    }
+
+    #[test]
+    fn last_lines_are_joined_to_what_was_read_where_they_begin_before_its_end_or_are_all() {
+        let line = |second: u32| format!("2026-03-01T12:00:{second:02}Z loss=1\n").into_bytes();
+        let known = "2026-03-01T12:00:30Z".parse().ok();
+        let few = [line(31), line(32)].concat();
+        assert!(is_joined(&few, known) && is_joined(&few, None), "the whole log");
+        let many = vec![line(31); LOOKED_AT].concat();
+        assert!(!is_joined(&many, known) && !is_joined(&many, None), "there may be more before");
+        assert!(is_joined(&[line(29), many].concat(), known));
+        let long = [line(31), vec![b'x'; 9 * 1024]].concat();
+        assert!(!is_joined(&long, None), "its pieces count as lines");
+    }
+
+    #[test]
+    fn a_trainer_s_words_are_read_whatever_its_bytes_and_without_stamps() {
+        let tail = b"2026-03-01T12:00:01Z caf\xe9 \n2026-03-01T12:00:02Z done";
+        assert_eq!(words(tail, true).as_deref(), Some("caf\u{fffd} \ndone"));
+        assert_eq!(words(b"2026-03-01T12:00:02Z done", false).as_deref(), Some("2026-03-01T12:00:02Z done"));
+        assert_eq!(words(b"unable to retrieve container logs for containerd://0a", true), None);
+        assert_eq!(words(b"", true), None);
     }
 
     #[test]

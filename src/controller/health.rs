@@ -5,9 +5,6 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use http::{Method, Request};
-use kube::Client;
-use kube::client::Body;
 use tokio::time::Instant;
 
 /// Watches are renewed every 200 s, a call takes 30 s at most: silence beyond this is no slowness.
@@ -59,7 +56,7 @@ impl Health {
     }
 
     /// A call of a watch has come back.
-    fn answered(&self, path: &str) {
+    pub fn answered(&self, path: &str) {
         let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
         let Some(plural) = parts.last() else { return };
         let scope = parts.iter().position(|part| *part == "namespaces").and_then(|at| parts.get(at + 1));
@@ -79,6 +76,16 @@ impl Health {
     pub fn missing(&self) -> Vec<&'static str> {
         let parts = self.parts();
         parts.watches.iter().filter(|(_, watch)| !watch.listed).map(|((_, kind), _)| *kind).collect()
+    }
+
+    /// How long each kind's watches are silent, the longest of all namespaces.
+    pub fn silences(&self) -> BTreeMap<&'static str, Duration> {
+        let mut silences = BTreeMap::new();
+        for ((_, kind), watch) in &self.parts().watches {
+            let silence: &mut Duration = silences.entry(*kind).or_default();
+            *silence = watch.answered.elapsed().max(*silence);
+        }
+        silences
     }
 
     /// What has stood still for `limit`.
@@ -108,54 +115,9 @@ impl Drop for Reconcile {
     }
 }
 
-/// A client whose watches tell `health` that they were answered: bookmarks and renewals of a quiet watch do not reach
-/// those who watch. Lists do not count: reconciles list as well.
-pub fn noting(client: Client, health: Arc<Health>) -> Client {
-    let namespace = client.default_namespace().to_owned();
-    let service = tower::service_fn(move |request: Request<Body>| {
-        let (client, health) = (client.clone(), health.clone());
-        async move {
-            let path = is_watch(&request).then(|| request.uri().path().to_owned());
-            let response = client.send(request).await;
-            if let Some(path) = path {
-                health.answered(&path);
-            }
-            response
-        }
-    });
-    Client::new(service, namespace)
-}
-
-fn is_watch(request: &Request<Body>) -> bool {
-    let query = request.uri().query().unwrap_or_default();
-    request.method() == Method::GET && query.split('&').any(|pair| matches!(pair, "watch=true" | "watch=1"))
-}
-
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn lists_do_not_keep_a_watch_alive_and_watches_do() {
-        let health = Arc::new(Health::default());
-        health.expect("team-a", "trials");
-        let service = tower::service_fn(|_: Request<Body>| async {
-            Ok::<_, std::convert::Infallible>(http::Response::new(Body::empty()))
-        });
-        let client = noting(Client::new(service, "team-a"), health.clone());
-        let path = "/apis/sweep-operator.dev/v1alpha1/namespaces/team-a/trials";
-        let get = |query: &str| Request::get(format!("{path}?{query}")).body(Body::empty()).unwrap();
-        after(400).await;
-        client.send(get("&labelSelector=a%3Db")).await.unwrap();
-        after(300).await;
-        assert!(health.wedged(SILENCE).is_some());
-        client.send(get("&watch=true&resourceVersion=7")).await.unwrap();
-        assert_eq!(health.wedged(SILENCE), None);
-        after(700).await;
-        health.heard("team-a", "trials");
-        assert_eq!(health.wedged(SILENCE), None);
-    }
 
     async fn after(seconds: u64) {
         tokio::time::advance(Duration::from_secs(seconds)).await;

@@ -1,19 +1,24 @@
-//! The Kubernetes shell: two controllers, each a pipeline of observe, validate, decide, build, apply,
-//! status. What a sweep does next is decided in [`crate::core`], what a Trial's Job shall be in
-//! [`trial::decide`]; the rest of this folder only looks and writes.
+//! The Kubernetes shell: a controller of Studies and one of Trials, each a pipeline of observe, validate, decide, build,
+//! apply, status; Trials that start, and those that were told to stop, have queues of their own. What a sweep does next is decided in [`crate::core`], what becomes of a Trial in [`crate::core::life`], which
+//! sees its Job and pods as [`workload`] tells; the rest of this folder only looks and writes.
 
+mod calls;
 mod context;
 mod error;
 mod events;
 mod follow;
 mod health;
+mod index;
 mod lease;
+mod look;
+mod memory;
 mod objects;
 mod server;
 mod study;
 mod telemetry;
 mod trial;
 mod watch;
+mod workload;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,13 +28,16 @@ use futures::{Stream, StreamExt, TryFutureExt};
 use jiff::Timestamp;
 use kube::runtime::controller::{Action, Config, ReconcileReason, ReconcileRequest, applier};
 use kube::runtime::reflector::{ObjectRef, Store};
-use kube::{Client, Resource};
+use kube::{Client, Resource, ResourceExt};
 
-use crate::build::SidecarSettings;
+use crate::api::LABEL_STUDY;
+use crate::job::SidecarSettings;
 use context::Context;
 pub use error::Error;
 use health::{Health, SILENCE};
+use index::Indexed;
 pub use lease::LeaseSettings;
+use watch::Name;
 
 /// What the operator was told.
 #[derive(Clone, Debug)]
@@ -38,6 +46,8 @@ pub struct Settings {
     pub namespaces: Vec<String>,
     /// The sidecar of trials with `metrics: {file: {}}`.
     pub sidecar: SidecarSettings,
+    /// Whether `bestConfigMap` is kept; without it nothing is asked of ConfigMaps.
+    pub keeps_best: bool,
     /// Where health and metrics are served, if anywhere.
     pub listen: Option<SocketAddr>,
     /// How many reconciles of each controller run at once.
@@ -75,9 +85,9 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
 /// Serves Studies through `client`, for as long as all parts go on; why they did not.
 pub async fn operate(client: Client, settings: Settings) -> Error {
     let (leads, leading) = tokio::sync::watch::channel(settings.lease.is_none());
-    let telemetry = Arc::new(telemetry::Telemetry::new(leading.clone()));
     let health = Arc::new(Health::default());
-    let client = health::noting(client, health.clone());
+    let telemetry = Arc::new(telemetry::Telemetry::new(leading.clone(), health.clone()));
+    let client = calls::noted(client, health.clone(), telemetry.clone());
     let scopes: Vec<Option<String>> = match settings.namespaces.as_slice() {
         [] => vec![None],
         namespaces => namespaces.iter().cloned().map(Some).collect(),
@@ -119,19 +129,22 @@ type Shared = (Arc<telemetry::Telemetry>, Arc<Health>, tokio::sync::watch::Recei
 async fn run_scope(client: Client, settings: Settings, namespace: Option<String>, shared: Shared) -> Error {
     let (telemetry, health, mut leading) = shared;
     let concurrency = settings.concurrency;
-    let queues = watch::Queues::new();
-    let (study_queue, trial_queue) = (queues.studies.clone().stream(), queues.trials.clone().stream());
-    let (stores, watches) = watch::start(&client, namespace.as_deref(), &queues, &health);
-    telemetry.counts(stores.clone());
-    let context = Arc::new(Context::new(client, settings, stores, queues, telemetry, health));
-    let studies =
-        control(context.stores.studies.clone(), study_queue, concurrency, context.clone(), "study", study::reconcile);
-    let trials =
-        control(context.stores.trials.clone(), trial_queue, concurrency, context.clone(), "trial", trial::reconcile);
+    let (index, memories, queues) = (index::Index::default(), Arc::default(), watch::Queues::new());
+    let (names, watches) = watch::start(&client, namespace.as_deref(), &index, &memories, &queues, &health);
+    telemetry.counts(index.clone());
+    let q = queues.clone();
+    let context = Arc::new(Context::new(client, settings, (index, memories, queues), telemetry, health));
+    let (studies, trials) = (names.studies, names.trials);
+    let c = || context.clone();
+    let studies = control(studies, q.studies.stream(), concurrency, c(), "study", study::reconcile);
+    let starts = control(trials.clone(), q.starts.stream(), concurrency, c(), "start", trial::places::reconcile);
+    // One Study that starts a thousand Trials does not keep another from freeing its GPUs.
+    let stops = control(trials.clone(), q.stops.stream(), concurrency, c(), "stop", trial::reconcile);
+    let trials = control(trials, q.trials.stream(), concurrency, c(), "trial", trial::reconcile_unless_stopped);
     let ready = context.clone();
     let controllers = async move {
         // A pass over half-filled stores would take what it does not see for gone.
-        ready.stores.wait_until_ready().await;
+        ready.index.wait_until_complete().await;
         // An error means that nobody will ever say so: the election has ended, and with it the process.
         if leading.wait_for(|leads| *leads).await.is_err() {
             std::future::pending::<()>().await;
@@ -139,6 +152,8 @@ async fn run_scope(client: Client, settings: Settings, namespace: Option<String>
         tokio::select! {
             () = studies => {}
             () = trials => {}
+            () = starts => {}
+            () = stops => {}
         }
     };
     tokio::select! {
@@ -149,51 +164,70 @@ async fn run_scope(client: Client, settings: Settings, namespace: Option<String>
 
 /// Reconciles what comes out of `queue`, with a backoff of its own for every object that fails.
 async fn control<K, F>(
-    store: Store<K>,
-    queue: impl Stream<Item = ObjectRef<K>> + Send + 'static,
+    names: Store<Name<K>>,
+    queue: impl Stream<Item = ObjectRef<Name<K>>> + Send + 'static,
     concurrency: u16,
     context: Arc<Context>,
     controller: &'static str,
     reconcile: impl Fn(Arc<K>, Arc<Context>) -> F + Copy,
 ) where
-    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + Send + Sync + 'static,
+    K: Indexed + std::fmt::Debug + Send + Sync + 'static,
     F: Future<Output = Result<Option<Duration>, Error>> + Send + 'static,
 {
     let queue = queue.map(|obj_ref| Ok::<_, std::convert::Infallible>(request(obj_ref)));
-    let observed = move |object: Arc<K>, context: Arc<Context>| {
+    let observed = move |name: Arc<Name<K>>, context: Arc<Context>| {
         let started = std::time::Instant::now();
-        let uid = object.meta().uid.clone().unwrap_or_default();
-        let name = object.meta().name.clone().unwrap_or_default();
-        let under_way = context.health.begin(format!("{controller} {name}"));
-        let reconciled = reconcile(object, context.clone());
+        let uid = name.metadata.uid.clone().unwrap_or_default();
+        let under_way = context.health.begin(format!("{controller} {}", name.name_any()));
+        let reconciled = found(&context, &name).map(|object| reconcile(object, context.clone()));
         Box::pin(async move {
-            let result = reconciled.await;
+            let result = match reconciled {
+                Some(reconciled) => reconciled.await,
+                None => Ok(None),
+            };
             drop(under_way);
-            context.telemetry.reconciled(controller, result.is_ok(), started.elapsed());
+            let outcome = result.as_ref().map_or_else(Error::outcome, |_| "ok");
+            context.telemetry.reconciled(controller, outcome, started.elapsed());
             let look_again = result?;
-            context.failures.reset(&uid);
+            context.failures.reset(&format!("{controller} {uid}"));
             Ok(look_again.map_or_else(Action::await_change, Action::requeue))
         })
     };
-    let on_error = move |object: Arc<K>, error: &Error, context: Arc<Context>| {
-        let delay = context.failures.next(object.meta().uid.as_deref().unwrap_or_default(), error);
-        let name = object.meta().name.as_deref().unwrap_or_default();
+    let on_error = move |name: Arc<Name<K>>, error: &Error, context: Arc<Context>| {
+        let uid = name.metadata.uid.as_deref().unwrap_or_default();
+        let delay = context.failures.next(&format!("{controller} {uid}"), error);
+        let namespace = name.metadata.namespace.as_deref();
+        let object = found(&context, &name);
+        let label = object.as_ref().and_then(|object| object.labels().get(LABEL_STUDY));
+        let (study, trial) = match label {
+            Some(study) if controller != "study" => (Some(study.as_str()), name.metadata.name.as_deref()),
+            _ => (name.metadata.name.as_deref(), None),
+        };
+        let reason = error.status().map(|status| status.reason.as_str());
+        let delay_seconds = delay.as_secs();
         if error.is_expected() {
-            tracing::debug!(controller, name, %error, "will be tried again");
+            tracing::debug!(namespace, study, trial, reason, %error, "will be tried again");
         } else {
-            tracing::warn!(controller, name, %error, delay = delay.as_secs(), "reconcile failed, will be tried again");
+            tracing::warn!(
+                namespace, study, trial, reason, %error, delay_seconds, "reconcile failed, will be tried again"
+            );
         }
         Action::requeue(delay)
     };
     let config = Config::default().concurrency(concurrency);
-    applier(observed, on_error, context, store, queue, config)
+    applier(observed, on_error, context, names, queue, config)
         .for_each(|result| async move {
-            // An object that is gone from the store was deleted: nothing to do.
+            // An object that is gone was deleted: nothing to do.
             if let Err(error) = result {
                 tracing::trace!(%error, "reconcile ended");
             }
         })
         .await;
+}
+
+/// The object of this name, as last seen.
+fn found<K: Indexed>(context: &Context, name: &Name<K>) -> Option<Arc<K>> {
+    K::kept(&context.index).get(name.metadata.namespace.as_deref().unwrap_or_default(), &name.name_any())
 }
 
 fn request<K: Resource<DynamicType = ()>>(obj_ref: ObjectRef<K>) -> ReconcileRequest<K> {

@@ -1,7 +1,7 @@
 //! What Prometheus may ask. No label names a Trial.
 
 use std::sync::atomic::AtomicU64;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -12,7 +12,8 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
-use super::watch::Stores;
+use super::health::Health;
+use super::index::Index;
 use crate::api::is_true;
 
 /// The operator's metrics.
@@ -25,16 +26,20 @@ pub struct Telemetry {
     reconcile_duration: Family<ControllerLabels, Histogram, fn() -> Histogram>,
     suggestion_duration: Family<SamplerLabels, Histogram, fn() -> Histogram>,
     leader: Gauge,
-    trials: Family<PhaseLabels, Gauge>,
+    trials: Family<TrialLabels, Gauge>,
     studies: Family<StateLabels, Gauge>,
+    write_errors: Family<WriteLabels, Counter>,
+    watch_silence: Family<WatchLabels, Gauge<f64, AtomicU64>>,
+    health: Arc<Health>,
     leading: watch::Receiver<bool>,
     /// What is counted when somebody asks.
-    counted: Mutex<Vec<Stores>>,
+    counted: Mutex<Vec<Index>>,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct PhaseLabels {
-    phase: String,
+struct TrialLabels {
+    namespace: String,
+    state: String,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -64,8 +69,20 @@ struct SamplerLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct WriteLabels {
+    resource: String,
+    code: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct WatchLabels {
+    resource: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct BuildLabels {
     version: &'static str,
+    commit: &'static str,
 }
 
 fn seconds() -> Histogram {
@@ -73,10 +90,10 @@ fn seconds() -> Histogram {
 }
 
 impl Telemetry {
-    /// All metrics at zero; `leading` tells whether this operator leads.
-    pub fn new(leading: watch::Receiver<bool>) -> Telemetry {
+    /// All metrics at zero; `leading` tells whether this operator leads, `health` how long its watches are silent.
+    pub fn new(leading: watch::Receiver<bool>, health: Arc<Health>) -> Telemetry {
         let build = Family::<BuildLabels, Gauge>::default();
-        build.get_or_create(&BuildLabels { version: env!("CARGO_PKG_VERSION") }).set(1);
+        build.get_or_create(&BuildLabels { version: env!("CARGO_PKG_VERSION"), commit: env!("SWEEP_COMMIT") }).set(1);
         let mut telemetry = Telemetry {
             registry: Registry::with_prefix("sweep"),
             trials_created: Counter::default(),
@@ -88,6 +105,9 @@ impl Telemetry {
             leader: Gauge::default(),
             trials: Family::default(),
             studies: Family::default(),
+            write_errors: Family::default(),
+            watch_silence: Family::default(),
+            health,
             leading,
             counted: Mutex::default(),
         };
@@ -103,15 +123,24 @@ impl Telemetry {
             telemetry.suggestion_duration.clone(),
         );
         registry.register("leader", "Whether this operator leads", telemetry.leader.clone());
-        registry.register("trials", "Trials there are, by phase", telemetry.trials.clone());
+        registry.register("trials", "Trials there are, by namespace and phase", telemetry.trials.clone());
         registry.register("studies", "Studies there are, by state", telemetry.studies.clone());
-        registry.register("build_info", "Version of the operator", build);
+        registry.register(
+            "write_errors",
+            "Writes that the API server refused or did not answer, conflicts excepted",
+            telemetry.write_errors.clone(),
+        );
+        registry.register(
+            "watch_silence_seconds",
+            "Time since the API server last answered a watch; each is renewed every 200 s",
+            telemetry.watch_silence.clone(),
+        );
+        registry.register("build_info", "Version and commit of the operator", build);
         telemetry
     }
 
-    /// A reconcile has ended.
-    pub fn reconciled(&self, controller: &'static str, ok: bool, took: Duration) {
-        let result = if ok { "ok" } else { "error" };
+    /// A reconcile has ended; `result` is ok, conflict, refused or error.
+    pub fn reconciled(&self, controller: &'static str, result: &'static str, took: Duration) {
         self.reconciles.get_or_create(&ReconcileLabels { controller, result }).inc();
         self.reconcile_duration.get_or_create(&ControllerLabels { controller }).observe(took.as_secs_f64());
     }
@@ -121,26 +150,37 @@ impl Telemetry {
         self.reports.get_or_create(&ReportLabels { result: if taken { "taken" } else { "ignored" } }).inc();
     }
 
+    /// A write has failed; `code` is its HTTP status, `none` where there was no answer.
+    pub fn write_failed(&self, resource: String, code: String) {
+        self.write_errors.get_or_create(&WriteLabels { resource, code }).inc();
+    }
+
     /// A decision with proposals was made.
     pub fn suggested(&self, sampler: &'static str, took: Duration) {
         self.suggestion_duration.get_or_create(&SamplerLabels { sampler }).observe(took.as_secs_f64());
     }
 
     /// Counts what these hold, whenever somebody asks.
-    pub fn counts(&self, stores: Stores) {
-        self.counted.lock().unwrap_or_else(PoisonError::into_inner).push(stores);
+    pub fn counts(&self, index: Index) {
+        self.counted.lock().unwrap_or_else(PoisonError::into_inner).push(index);
     }
 
-    fn count(&self, counted: &[Stores]) {
-        self.leader.set((*self.leading.borrow()).into());
+    fn count(&self, counted: &[Index]) {
+        let leads = *self.leading.borrow();
+        self.leader.set(leads.into());
         self.trials.clear();
         self.studies.clear();
-        for stores in counted {
-            for trial in stores.trials.state() {
-                let phase = trial.status.as_ref().map(|status| status.phase).unwrap_or_default();
-                self.trials.get_or_create(&PhaseLabels { phase: format!("{phase:?}") }).inc();
+        for (resource, silence) in self.health.silences() {
+            self.watch_silence.get_or_create(&WatchLabels { resource }).set(silence.as_secs_f64());
+        }
+        // Those who stand by would be added to the leader's.
+        for index in counted.iter().filter(|_| leads) {
+            for trial in index.trials.all() {
+                let namespace = trial.metadata.namespace.clone().unwrap_or_default();
+                let state = format!("{:?}", trial.status.as_ref().map(|status| status.phase).unwrap_or_default());
+                self.trials.get_or_create(&TrialLabels { namespace, state }).inc();
             }
-            for study in stores.studies.state() {
+            for study in index.studies.all() {
                 let conditions = study.status.as_ref().map_or(&[][..], |status| &status.conditions);
                 let state = ["Complete", "Failed", "Suspended", "Stalled", "Ready"];
                 let state = state.into_iter().find(|type_| is_true(conditions, type_)).unwrap_or("New");
@@ -164,7 +204,6 @@ impl Telemetry {
 
 #[cfg(test)]
 mod tests {
-    use kube::runtime::reflector::store;
     use kube::runtime::watcher::Event;
 
     use super::*;
@@ -172,24 +211,24 @@ mod tests {
 
     #[test]
     fn those_who_ask_at_once_all_get_the_right_count() {
-        let (trials, mut writer) = store();
-        for index in 0..300 {
-            let spec = serde_json::json!({"study": "s", "index": index, "assignments": {}, "desiredState": "Running",
+        let index = Index::default();
+        for n in 0..300 {
+            let spec = serde_json::json!({"study": "s", "index": n, "assignments": {}, "desiredState": "Running",
                                           "sampler": {"name": "random", "version": 1}});
             let spec = serde_json::from_value(spec).expect("a valid spec");
-            let mut trial = Trial::new(&format!("s-{index}"), spec);
+            let mut trial = Trial::new(&format!("s-{n}"), spec);
             trial.metadata.namespace = Some("default".to_owned());
-            writer.apply_watcher_event(&Event::Apply(trial));
+            index.trials.apply(Event::Apply(trial));
         }
         let (_leads, leading) = watch::channel(true);
-        let telemetry = Telemetry::new(leading);
-        telemetry.counts(Stores { studies: store().0, trials, jobs: store().0, pods: store().0 });
+        let telemetry = Telemetry::new(leading, Arc::default());
+        telemetry.counts(index);
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
                     for _ in 0..500 {
                         let text = telemetry.text();
-                        assert!(text.contains("sweep_trials{phase=\"Pending\"} 300\n"), "{text}");
+                        assert!(text.contains("sweep_trials{namespace=\"default\",state=\"Pending\"} 300\n"), "{text}");
                     }
                 });
             }

@@ -1,5 +1,5 @@
-//! The four watches, their stores, and who is to be reconciled after an event. Each watch is on its own,
-//! so that one that fails does not delay the others.
+//! The four watches, what they bring into the index, and who is to be reconciled after an event. Each watch is on its
+//! own, so that one that fails does not delay the others.
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
@@ -10,8 +10,10 @@ use std::time::Duration;
 use futures::{Stream, StreamExt, stream};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
+use kube::api::{ObjectMeta, PartialObjectMeta};
 use kube::core::{DeserializeGuard, NamespaceResourceScope};
-use kube::runtime::reflector::{ObjectRef, Store, reflector, store};
+use kube::runtime::reflector::store::Writer;
+use kube::runtime::reflector::{ObjectRef, Store, store};
 use kube::runtime::watcher::{Config, Event};
 use kube::runtime::{WatchStreamExt, utils::Backoff, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
@@ -21,28 +23,18 @@ use tokio::time::Instant;
 
 use super::error::backoff;
 use super::health::Health;
+use super::index::{Index, Indexed};
+use super::memory::Memories;
 use crate::api::{LABEL_STUDY, LABEL_TRIAL, Study, Trial};
 
-/// What the watches have seen.
-#[derive(Clone)]
-pub struct Stores {
-    pub studies: Store<Study>,
-    pub trials: Store<Trial>,
-    pub jobs: Store<Job>,
-    pub pods: Store<Pod>,
-}
+/// The name of an object, namespace and UID.
+pub type Name<K> = PartialObjectMeta<K>;
 
-impl Stores {
-    /// Waits until every watch has listed what there is.
-    pub async fn wait_until_ready(&self) {
-        // An error means that a watch has ended, and then the process does.
-        let _ = tokio::join!(
-            self.studies.wait_until_ready(),
-            self.trials.wait_until_ready(),
-            self.jobs.wait_until_ready(),
-            self.pods.wait_until_ready(),
-        );
-    }
+/// The names that are there, for kube's controllers: the objects themselves are in the [`Index`].
+#[derive(Clone)]
+pub struct Names {
+    pub studies: Store<Name<Study>>,
+    pub trials: Store<Name<Trial>>,
 }
 
 /// Objects that are to be reconciled, each once: however long nobody takes any, there are no more than objects.
@@ -83,17 +75,21 @@ impl<K: Resource<DynamicType = ()>> Pending<K> {
     }
 }
 
-/// What both controllers have to do. Their schedulers merge equal entries as well.
+/// What the controllers have to do. Their schedulers merge equal entries as well.
 #[derive(Clone)]
 pub struct Queues {
-    pub studies: Arc<Pending<Study>>,
-    pub trials: Arc<Pending<Trial>>,
+    pub studies: Arc<Pending<Name<Study>>>,
+    pub trials: Arc<Pending<Name<Trial>>>,
+    /// Trials that were told to stop: they do not wait for those that start.
+    pub stops: Arc<Pending<Name<Trial>>>,
+    /// Trials whose recorded run is to get its Job.
+    pub starts: Arc<Pending<Name<Trial>>>,
 }
 
 impl Queues {
     /// Nothing to do.
     pub fn new() -> Queues {
-        Queues { studies: Pending::new(), trials: Pending::new() }
+        Queues { studies: Pending::new(), trials: Pending::new(), stops: Pending::new(), starts: Pending::new() }
     }
 
     /// The Study shall be reconciled.
@@ -105,53 +101,88 @@ impl Queues {
     pub fn trial(&self, name: &str, namespace: &str) {
         self.trials.add(name, namespace);
     }
+
+    /// The Trial, which was told to stop, shall be reconciled.
+    pub fn stop(&self, name: &str, namespace: &str) {
+        self.stops.add(name, namespace);
+    }
+
+    /// The Job of the Trial's recorded run shall be created, where there is a place for it.
+    pub fn start(&self, name: &str, namespace: &str) {
+        self.starts.add(name, namespace);
+    }
 }
 
 /// Starts the watches of a namespace, or of all; the future ends only when a watch does.
 pub fn start<'a>(
     client: &Client,
     namespace: Option<&str>,
+    index: &Index,
+    memories: &Arc<Memories>,
     queues: &'a Queues,
     health: &'a Arc<Health>,
-) -> (Stores, impl Future<Output = ()> + use<>) {
+) -> (Names, impl Future<Output = ()> + use<>) {
     // Below the idle limit of common load balancers, which would cut a watch silently.
     let all = Config::default().timeout(200);
     let ours = all.clone().labels(LABEL_TRIAL);
-    let (studies, study_writer) = store();
-    let (trials, trial_writer) = store();
-    let (jobs, job_writer) = store();
-    let (pods, pod_writer) = store();
-    let study_watch = reflector(study_writer, watch::<Study>("studies", client, namespace, all.clone(), health));
-    let trial_watch = reflector(trial_writer, watch::<Trial>("trials", client, namespace, all, health));
-    let job_watch = reflector(job_writer, watch::<Job>("jobs", client, namespace, ours.clone(), health));
-    let pod_watch = reflector(pod_writer, watch::<Pod>("pods", client, namespace, ours, health));
-    let (q, stores) = (queues.clone(), Stores { studies, trials, jobs, pods });
+    let (studies, study_names) = store();
+    let (trials, trial_names) = store();
+    let study_watch = watch::<Study>("studies", client, namespace, all.clone(), health);
+    let trial_watch = watch::<Trial>("trials", client, namespace, all, health);
+    let job_watch = watch::<Job>("jobs", client, namespace, ours.clone(), health);
+    let pod_watch = watch::<Pod>("pods", client, namespace, ours, health);
+    let (q, index, memories) = (queues.clone(), index.clone(), memories.clone());
     let (q1, q2, q3) = (q.clone(), q.clone(), q.clone());
+    let known = index.studies.clone();
+    let forget = move || {
+        let there = known.all().iter().filter_map(|study| study.uid()).collect();
+        memories.retain(&there);
+    };
     let running = async move {
         tokio::join!(
-            each(study_watch, move |study: &Study| q.study(&study.name_any(), &study.namespace().unwrap_or_default())),
-            each(trial_watch, move |trial: &Trial| {
-                let namespace = trial.namespace().unwrap_or_default();
-                q1.trial(&trial.name_any(), &namespace);
-                q1.study(&trial.spec.study, &namespace);
+            keep(study_watch, &index, Some(study_names), |event: &Event<Study>| match event {
+                Event::Apply(study) | Event::InitApply(study) =>
+                    q.study(&study.name_any(), &study.namespace().unwrap_or_default()),
+                Event::Delete(_) | Event::InitDone => forget(),
+                Event::Init => {}
             }),
-            each(job_watch, move |job: &Job| {
-                let namespace = job.namespace().unwrap_or_default();
-                if let Some(trial) = job.labels().get(LABEL_TRIAL) {
-                    q2.trial(trial, &namespace);
-                }
-                if let Some(study) = job.labels().get(LABEL_STUDY) {
-                    q2.study(study, &namespace);
-                }
-            }),
-            each(pod_watch, move |pod: &Pod| {
-                if let Some(trial) = pod.labels().get(LABEL_TRIAL) {
-                    q3.trial(trial, &pod.namespace().unwrap_or_default());
-                }
-            }),
+            keep(
+                trial_watch,
+                &index,
+                Some(trial_names),
+                changed(|trial: &Trial| {
+                    let namespace = trial.namespace().unwrap_or_default();
+                    q1.trial(&trial.name_any(), &namespace);
+                    q1.study(&trial.spec.study, &namespace);
+                })
+            ),
+            keep(
+                job_watch,
+                &index,
+                None,
+                changed(|job: &Job| {
+                    let namespace = job.namespace().unwrap_or_default();
+                    if let Some(trial) = job.labels().get(LABEL_TRIAL) {
+                        q2.trial(trial, &namespace);
+                    }
+                    if let Some(study) = job.labels().get(LABEL_STUDY) {
+                        q2.study(study, &namespace);
+                    }
+                })
+            ),
+            keep(
+                pod_watch,
+                &index,
+                None,
+                changed(|pod: &Pod| {
+                    if let Some(trial) = pod.labels().get(LABEL_TRIAL) {
+                        q3.trial(trial, &pod.namespace().unwrap_or_default());
+                    }
+                })
+            ),
         );
     };
-    (stores, running)
+    (Names { studies, trials }, running)
 }
 
 /// A watch that goes on after errors, and skips objects that cannot be read.
@@ -163,7 +194,7 @@ fn watch<K>(
     health: &Arc<Health>,
 ) -> impl Stream<Item = Result<Event<K>, watcher::Error>> + use<K>
 where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned + Send + 'static,
+    K: Indexed + Resource<DynamicType = (), Scope = NamespaceResourceScope> + Debug + DeserializeOwned + Send + 'static,
 {
     let api: Api<DeserializeGuard<K>> = match namespace {
         Some(namespace) => Api::namespaced(client.clone(), namespace),
@@ -248,10 +279,10 @@ impl Backoff for WatchBackoff {
     fn reset(&mut self) {}
 }
 
-fn readable<K: Resource<DynamicType = ()>>(kind: &'static str, event: Event<DeserializeGuard<K>>) -> Option<Event<K>> {
+fn readable<K: Indexed>(kind: &'static str, event: Event<DeserializeGuard<K>>) -> Option<Event<K>> {
     let read = |guard: DeserializeGuard<K>| match guard.0 {
         Ok(mut object) => {
-            object.meta_mut().managed_fields = None;
+            object.strip();
             Some(object)
         }
         Err(error) => {
@@ -259,25 +290,63 @@ fn readable<K: Resource<DynamicType = ()>>(kind: &'static str, event: Event<Dese
             None
         }
     };
+    mapped(event, read)
+}
+
+/// The event of what `map` makes of its object; None where that is nothing.
+fn mapped<K, L>(event: Event<K>, map: impl FnOnce(K) -> Option<L>) -> Option<Event<L>> {
     Some(match event {
-        Event::Apply(object) => Event::Apply(read(object)?),
-        Event::Delete(object) => Event::Delete(read(object)?),
-        Event::InitApply(object) => Event::InitApply(read(object)?),
+        Event::Apply(object) => Event::Apply(map(object)?),
+        Event::Delete(object) => Event::Delete(map(object)?),
+        Event::InitApply(object) => Event::InitApply(map(object)?),
         Event::Init => Event::Init,
         Event::InitDone => Event::InitDone,
     })
 }
 
-/// Calls `then` with every object that changed or was deleted.
-async fn each<K>(stream: impl Stream<Item = Result<Event<K>, watcher::Error>>, then: impl Fn(&K)) {
-    stream
-        .for_each(|event| {
-            if let Ok(Event::Apply(object) | Event::Delete(object) | Event::InitApply(object)) = &event {
-                then(object);
+/// Brings every event into the index, and then tells of it.
+async fn keep<K: Indexed + 'static>(
+    stream: impl Stream<Item = Result<Event<K>, watcher::Error>>,
+    index: &Index,
+    mut names: Option<Writer<Name<K>>>,
+    then: impl Fn(&Event<K>),
+) {
+    let mut stream = std::pin::pin!(stream);
+    while let Some(event) = stream.next().await {
+        let Ok(event) = event else { continue };
+        if let Some(names) = &mut names
+            && let Some(event) = mapped(event.clone(), |object| Some(name_of(&object)))
+        {
+            names.apply_watcher_event(&event);
+        }
+        K::kept(index).apply(event.clone());
+        match event {
+            // The names are there once the list is done: a request for one that is new would be dropped before.
+            Event::InitApply(_) => {}
+            Event::InitDone => {
+                then(&event);
+                for object in K::kept(index).all() {
+                    then(&Event::InitApply(K::clone(&object)));
+                }
             }
-            std::future::ready(())
-        })
-        .await;
+            event => then(&event),
+        }
+    }
+}
+
+/// Calls `then` with every object that changed or was deleted.
+fn changed<K>(then: impl Fn(&K)) -> impl Fn(&Event<K>) {
+    move |event| {
+        if let Event::Apply(object) | Event::Delete(object) | Event::InitApply(object) = event {
+            then(object);
+        }
+    }
+}
+
+fn name_of<K: Resource<DynamicType = ()>>(object: &K) -> Name<K> {
+    let ObjectMeta { name, namespace, uid, .. } = object.meta().clone();
+    let metadata = ObjectMeta { name, namespace, uid, ..ObjectMeta::default() };
+    PartialObjectMeta { types: None, metadata, _phantom: PhantomData }
 }
 
 #[cfg(test)]

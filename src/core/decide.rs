@@ -4,13 +4,15 @@ use std::borrow::Cow;
 
 use jiff::Timestamp;
 
+use super::life::reason::PRUNED;
 use super::number::number;
+use super::objective::beats;
+use super::problem::Budget;
 use super::pruner::Verdict;
-use super::ranking::{Best, beats, best};
-use super::reason::PRUNED;
-use super::sampler::{self, Cache, Next, Suggestion};
+use super::sampler::{Cache, Next, Suggestion};
 use super::space::Assignments;
-use super::study::{EndReason, Limits, Phase, Study, Trial, trial_name};
+use super::study::{EndReason, Limits, Study};
+use super::trial::{Best, Phase, Trial, best, trial_name};
 
 /// What a study has recorded about itself, beside its trials.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -19,6 +21,8 @@ pub struct Recorded {
     pub start: Option<Timestamp>,
     /// The highest trial index ever given out.
     pub last_index: Option<u32>,
+    /// How much was to be tried when the first trial was proposed.
+    pub budget: Option<Budget>,
     /// How it ended, with the limits of that time.
     pub ended: Option<(EndReason, Limits)>,
 }
@@ -125,8 +129,8 @@ fn decide_by(
     if !history.is_sorted_by_key(|trial| trial.index) {
         history.to_mut().sort_by_key(|trial| trial.index);
     }
-    let view = View { study, history: &history, tally: Tally::of(&history), orphans, recorded, now };
-    view.decide(cache)
+    let decider = Decider { study, history: &history, tally: Tally::of(&history), orphans, recorded, now };
+    decider.decide(cache)
 }
 
 /// What one look at the trials tells.
@@ -164,7 +168,7 @@ impl Tally {
 /// How many trials must diverge, the first ones that end, before the study has failed of it.
 const FIRST_TRIALS: usize = 10;
 
-struct View<'a> {
+struct Decider<'a> {
     study: &'a Study,
     history: &'a [Trial],
     tally: Tally,
@@ -173,7 +177,7 @@ struct View<'a> {
     now: Timestamp,
 }
 
-impl View<'_> {
+impl Decider<'_> {
     fn decide(&self, cache: Option<&mut Cache>) -> Decision {
         let start = self.recorded.start.unwrap_or(self.now);
         let best = best(self.study.objective.direction, self.history);
@@ -181,11 +185,20 @@ impl View<'_> {
             stops: Vec::new(),
             proposals: Vec::new(),
             wants_trials: false,
-            recorded: Recorded { start: Some(start), last_index: self.last_index(), ended: None },
+            recorded: Recorded {
+                start: Some(start),
+                last_index: self.last_index(),
+                budget: self.recorded.budget,
+                ended: None,
+            },
             best,
             state: State::Running,
             message: String::new(),
-            pruner_idle: self.study.pruner.as_ref().and_then(|pruner| pruner.obstacle(self.study, self.history)),
+            pruner_idle: self
+                .study
+                .pruner
+                .as_ref()
+                .and_then(|pruner| pruner.obstacle(&self.study.problem(self.study.budget()), self.history)),
             look_again: None,
         };
         let deadline = self.deadline();
@@ -317,11 +330,12 @@ impl View<'_> {
             message: verdict.message,
             step: Some(verdict.step),
         };
-        pruner.verdicts(self.study, self.history).into_iter().map(stop).collect()
+        pruner.verdicts(&self.study.problem(self.study.budget()), self.history).into_iter().map(stop).collect()
     }
 
     fn propose(&self, decision: &mut Decision, mut cache: Option<&mut Cache>) -> Proposed {
         let limits = &self.study.limits;
+        let budget = decision.recorded.budget.unwrap_or(self.study.budget());
         let mut proposed: Vec<Trial> = Vec::new();
         loop {
             if (self.history.len() + proposed.len()) as u32 >= limits.max_trials {
@@ -338,13 +352,14 @@ impl View<'_> {
                 return Proposed::HeldBack;
             };
             let Suggestion { assignments, sampler, version, generation } =
-                match sampler::next(self.study, self.history, &proposed, index, cache) {
+                match self.study.propose(budget, self.history, &proposed, index, cache) {
                     Next::Propose(suggestion) => suggestion,
                     Next::Exhausted => return Proposed::Exhausted,
                 };
             let bracket = self.study.pruner.as_ref().and_then(|pruner| pruner.bracket(index));
             proposed.push(Trial { bracket, generation, ..Trial::proposed(index, assignments.clone()) });
             decision.recorded.last_index = Some(index);
+            decision.recorded.budget = Some(budget);
             let proposed_after = self.tally.completed;
             decision.proposals.push(Proposal {
                 index,

@@ -4,28 +4,31 @@
 //! comes out. It is total, deterministic and idempotent: once a decision is carried out, deciding again
 //! asks for nothing more.
 
-mod counting;
+mod choice;
 mod decide;
+pub mod life;
 mod linalg;
 mod minimise;
 mod normal;
 mod number;
+mod objective;
+mod problem;
 pub mod pruner;
-mod ranking;
-pub mod reason;
 mod rng;
 pub mod sampler;
 mod series;
 mod space;
 mod study;
+mod trial;
 
+pub use choice::{exactly_one, listed};
 pub use decide::{Decision, Proposal, Recorded, State, Stop, decide, outlook};
+pub use life::reason::PRUNED;
 pub use number::number;
-pub use ranking::{Best, beats, best};
-pub use reason::PRUNED;
+pub use objective::{Direction, Objective, ValueOf, beats};
+pub use problem::{Budget, Problem};
 pub use rng::{Stream, fnv1a, stream};
 pub use series::{Divergence, MAX_POINTS, Series};
 pub use space::{Activation, Assignments, Domain, Parameter, Scale, Space, Value, Values};
-pub use study::{
-    Direction, EndReason, Failure, Limits, MAX_DISRUPTIONS, Objective, Phase, Study, Trial, ValueOf, trial_name,
-};
+pub use study::{EndReason, Limits, Study};
+pub use trial::{Best, DesiredState, Failure, MAX_DISRUPTIONS, Phase, Trial, best, trial_name};

@@ -1,8 +1,8 @@
 //! Random streams: one for each (seed, purpose, trial index), so that no generator lives on and a
 //! restart changes nothing.
 
+use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{Rng, SeedableRng};
 
 /// A ChaCha8 stream whose key holds seed, index and purpose themselves; distinct inputs, distinct keys.
 ///
@@ -17,7 +17,7 @@ pub fn stream(seed: u64, purpose: &str, index: u64) -> Stream {
     Stream(ChaCha8Rng::from_seed(key))
 }
 
-/// A random stream. Draws are our own, so that a library's release cannot change a sweep.
+/// A random stream. A test pins its draws: a library's release must not change a sweep.
 pub struct Stream(ChaCha8Rng);
 
 impl Stream {
@@ -28,7 +28,7 @@ impl Stream {
 
     /// A number from [0, 1), with 53 random bits.
     pub fn unit(&mut self) -> f64 {
-        (self.bits() >> 11) as f64 / (1_u64 << 53) as f64
+        self.0.random()
     }
 }
 
@@ -48,6 +48,15 @@ mod tests {
         assert_ne!(first(1, "random", 0), first(2, "random", 0));
         assert_ne!(first(1, "random", 0), first(1, "random", 1));
         assert_ne!(first(1, "random", 0), first(1, "grid", 0));
+    }
+
+    #[test]
+    fn draws_are_these_and_a_number_is_made_of_the_upper_53_of_64_bits() {
+        let (mut numbers, mut bits) = (stream(7, "random", 3), stream(7, "random", 3));
+        for _ in 0..1000 {
+            assert_eq!(numbers.unit(), (bits.bits() >> 11) as f64 / (1_u64 << 53) as f64);
+        }
+        assert_eq!(stream(7, "random", 3).bits(), 7_009_197_687_686_002_287);
     }
 
     #[test]

@@ -3,8 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::ranking::beats;
-use super::study::{Direction, ValueOf};
+use super::objective::{Direction, ValueOf, beats};
 
 /// How many points a series holds. With 256 points of one objective a Trial stays well under 16 KiB.
 pub const MAX_POINTS: usize = 256;

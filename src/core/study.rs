@@ -1,13 +1,15 @@
-//! A validated study, and a trial as samplers, pruners and `decide` see it.
+//! A validated study, and how it can end.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::objective::Objective;
+use super::problem::{Budget, Problem};
 use super::pruner::Pruner;
-use super::sampler::Sampler;
-use super::series::Series;
+use super::sampler::{Cache, Next, Past, Sampler};
 use super::space::{Assignments, Space};
+use super::trial::Trial;
 
 /// A study whose spec was accepted: nothing in it can be invalid later.
 #[derive(Clone, Debug)]
@@ -36,15 +38,34 @@ pub struct Study {
     pub template: u64,
 }
 
-/// What is optimised.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Objective {
-    /// The metric's name.
-    pub metric: String,
-    /// Whether higher or lower is better.
-    pub direction: Direction,
-    /// Which observation is a trial's value.
-    pub value: ValueOf,
+impl Study {
+    /// How much may be tried, as its spec says now.
+    pub fn budget(&self) -> Budget {
+        Budget { max_trials: self.limits.max_trials, parallelism: self.parallelism }
+    }
+
+    /// What samplers and pruners may know of it, where it began with this budget.
+    pub fn problem(&self, budget: Budget) -> Problem<'_> {
+        Problem { space: &self.space, objective: &self.objective, seed: self.seed, budget }
+    }
+
+    /// The proposal for trial `index`, after `history` and what was `proposed` since.
+    pub fn propose(
+        &self,
+        budget: Budget,
+        history: &[Trial],
+        proposed: &[Trial],
+        index: u32,
+        cache: &mut Cache,
+    ) -> Next {
+        let past = Past { history, proposed, initial: &self.initial, template: self.template };
+        self.sampler.next(self.problem(budget), past, index, cache)
+    }
+
+    /// Which sampler is at work after this history, and why.
+    pub fn standing(&self, budget: Budget, history: &[Trial]) -> String {
+        self.sampler.standing(self.problem(budget), history, self.template)
+    }
 }
 
 /// What ends a study. An edit of one of these reopens it, nothing else does.
@@ -58,150 +79,6 @@ pub struct Limits {
     pub max_duration: Option<SignedDuration>,
     /// A value that is good enough.
     pub target: Option<f64>,
-}
-
-/// A trial of the history.
-#[derive(Clone, Debug)]
-pub struct Trial {
-    /// Which proposal it is.
-    pub index: u32,
-    /// What was proposed.
-    pub assignments: Assignments,
-    /// Where it stands.
-    pub phase: Phase,
-    /// Whether it was told to stop.
-    pub stopped: bool,
-    /// Whether a Job or process of it is not gone yet; it holds its place until then.
-    pub occupied: bool,
-    /// The bracket of a Hyperband run.
-    pub bracket: Option<u32>,
-    /// The generation of CMA-ES.
-    pub generation: Option<u32>,
-    /// The objective's observations.
-    pub series: Series,
-    /// Whether its reports came too late for a pruner: see [`reports_at_end`](super::pruner::reports_at_end).
-    pub reported_at_end: bool,
-    /// Its final value, once it has finished with one.
-    pub value: Option<f64>,
-    /// When it finished.
-    pub completed: Option<Timestamp>,
-    /// What its failure speaks of, if it failed.
-    pub failure: Option<Failure>,
-    /// Hash of the job template that it was run with, once it was.
-    pub template: Option<u64>,
-    /// Why it waits, or how it failed.
-    pub message: Option<String>,
-    /// The lines of a failed trial's log up to what went wrong, three at most.
-    pub last_words: Vec<String>,
-}
-
-impl Trial {
-    /// A trial that was just proposed.
-    pub fn proposed(index: u32, assignments: Assignments) -> Trial {
-        Trial {
-            index,
-            assignments,
-            phase: Phase::Pending,
-            stopped: false,
-            occupied: false,
-            bracket: None,
-            generation: None,
-            series: Series::default(),
-            reported_at_end: false,
-            value: None,
-            completed: None,
-            failure: None,
-            template: None,
-            message: None,
-            last_words: Vec::new(),
-        }
-    }
-
-    /// Whether it counts against `parallelism`.
-    pub fn is_active(&self) -> bool {
-        self.occupied || !self.phase.is_finished()
-    }
-
-    /// Whether anything of it runs, or may.
-    pub fn is_at_work(&self) -> bool {
-        self.occupied || self.phase == Phase::Running
-    }
-
-    /// Whether its failure counts against `maxFailedTrials`. A wide search space has trials that diverge: they are results.
-    pub fn counts_as_failed(&self) -> bool {
-        self.phase == Phase::Failed && self.failure != Some(Failure::Diverged)
-    }
-
-    /// Whether it has ended, and its objective was NaN or infinite by then.
-    pub fn has_diverged(&self) -> bool {
-        match self.phase {
-            Phase::Failed => self.failure == Some(Failure::Diverged),
-            Phase::Pruned => self.series.diverged().is_some(),
-            _ => false,
-        }
-    }
-
-    /// Whether a pruner may stop it: it is being run, and nobody has stopped it yet.
-    pub fn can_be_stopped(&self) -> bool {
-        !self.stopped && !self.phase.is_finished()
-    }
-}
-
-/// What a failure speaks of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Failure {
-    /// Of the configuration, for certain: the objective diverged. It does not count against `maxFailedTrials`.
-    Diverged,
-    /// Of the configuration, for certain: the trainer ran out of memory.
-    OutOfMemory,
-    /// Of the configuration where others succeed: the trainer ended with an error, or outgrew a limit.
-    Error,
-    /// Of nothing but what surrounds the trainer: it never started, its image or its metric is missing, its runs were lost.
-    Surroundings,
-}
-
-/// Whether higher or lower is better.
-#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Direction {
-    /// Higher is better.
-    Maximize,
-    /// Lower is better.
-    Minimize,
-}
-
-/// Which observation is a Trial's value.
-#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum ValueOf {
-    /// The observation at the highest step.
-    #[default]
-    Last,
-    /// The best observation over all steps.
-    Best,
-}
-
-/// Where a Trial stands.
-#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Phase {
-    /// Its trainer does not run yet.
-    #[default]
-    Pending,
-    /// Its trainer runs.
-    Running,
-    /// It ran to its end, and has a value.
-    Succeeded,
-    /// The pruner stopped it.
-    Pruned,
-    /// Its trainer failed, or its metric is missing.
-    Failed,
-    /// It was stopped because the Study ended, or by a user.
-    Stopped,
-}
-
-impl Phase {
-    /// Whether the Trial has ended.
-    pub fn is_finished(self) -> bool {
-        !matches!(self, Phase::Pending | Phase::Running)
-    }
 }
 
 /// Why a Study ended.
@@ -234,12 +111,4 @@ impl std::fmt::Display for EndReason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         std::fmt::Debug::fmt(self, f)
     }
-}
-
-/// How many runs of a trial may end without the trainer's fault; with one more it has failed.
-pub const MAX_DISRUPTIONS: u32 = 10;
-
-/// The name of a Trial: four digits at least, so that names sort.
-pub fn trial_name(study: &str, index: u32) -> String {
-    format!("{study}-{index:04}")
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::build::Template;
+use crate::job::Template;
 
 /// Fields of a Job, a pod and a container that a local run honours, that ask for nothing where there is no Job, or that
 /// are told otherwise.

@@ -1,20 +1,22 @@
 //! The process shell: a whole sweep as processes of this machine, behind `sweep run`.
 //!
-//! [`run`] prepares, `sweep` is the loop around [`crate::core::decide`], [`supervise`](supervise()) is the parent of
-//! every trainer. The folder of a run ([`state`]) is all that is remembered: a run that was killed goes on from it.
+//! [`run`] prepares, `sweep` is the loop around [`crate::core::decide`], `process` sees a process as a run, `records` has
+//! [`crate::core::life`] say what is recorded of its trial, and `view` is what a person sees.
+//! [`supervise`](supervise()) is the parent of every trainer. The folder of a run ([`state`]) is all that is remembered: a run that was killed goes on from it.
 
 mod descendants;
 mod expand;
 mod gpus;
 mod layout;
 mod left_out;
-mod outcome;
-mod process;
+pub(crate) mod process;
+pub(crate) mod records;
 mod screen;
 mod state;
 mod supervise;
 mod sweep;
 mod trials;
+mod view;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -28,9 +30,9 @@ use self::screen::Screen;
 use self::state::Folder;
 use self::sweep::{End, Error, Sweep};
 use crate::api::Study;
-use crate::build::Template;
 use crate::core::fnv1a;
 use crate::input;
+use crate::job::Template;
 use crate::validate::{Problem, Problems, ValidStudy};
 
 /// Arguments of `sweep run`.

@@ -9,7 +9,7 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Instant;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use rustix::process::Pid;
 use serde_json::Value;
 use tokio::process::{ChildStdin, Command};
@@ -17,10 +17,11 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::expand::expand;
 use super::left_out::LeftOut;
-use super::outcome::Exit;
+use super::records;
 use super::state::Folder;
-use crate::build::{Source, Template};
 use crate::core;
+use crate::core::life::{End, Fault, How, Reason, RunSeen, Stage};
+use crate::job::{Deadline, Source, Template};
 use crate::metrics::{FileFollower, FollowedLine, Grammar, Parser, Readings};
 use crate::validate::{Problem, Problems};
 
@@ -114,9 +115,9 @@ fn strings(list: &Value, path: &str, problems: &mut Problems) -> Vec<String> {
     texts
 }
 
-/// Where a run of a trial reads and writes.
+/// A run of a trial to be started: where it reads and writes.
 #[derive(Clone, Debug)]
-pub struct Run<'a> {
+pub struct Spawn<'a> {
     /// The folder of the sweep.
     pub folder: &'a Folder,
     /// The trial's index.
@@ -144,6 +145,67 @@ pub struct Ended {
     pub index: u32,
     /// How.
     pub exit: Exit,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// How a trainer's process ended, as its supervisor saw it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// An exit code; 128 + signal where it was killed.
+    Code(i32),
+    /// The supervisor itself was killed by this signal.
+    SupervisorKilled(i32),
+}
+
+/// How far a process is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// It runs.
+    Runs,
+    /// It runs for longer than its template allows.
+    Overdue(Deadline),
+    /// It has ended.
+    Ended(Exit, Timestamp),
+    /// It was ended by a person who interrupts the sweep.
+    Interrupted,
+}
+
+/// The process of the run `name`, which was started at `began`, as a run.
+pub fn run_seen(name: &str, began: Timestamp, progress: Progress, now: Timestamp) -> RunSeen {
+    let ended = |how: How, at: Timestamp| {
+        Stage::Ended(End {
+            at,
+            failed: how != How::Succeeded,
+            how,
+            is_settled: true,
+            awaits_reports: true,
+            trainer_began: Some(began),
+            trainer_ended: Some(at),
+            is_noted: true,
+        })
+    };
+    let stage = match progress {
+        Progress::Runs => Stage::Running { since: began, is_leaving: false, stuck: None },
+        // In the words of a Job and of a pod.
+        Progress::Overdue(deadline) => {
+            let words = match deadline {
+                Deadline::Job(_) => "Job was active longer than specified deadline",
+                Deadline::Pod(_) => {
+                    "pod DeadlineExceeded: Pod was active on the node longer than the specified deadline"
+                }
+            };
+            ended(How::Failed(Fault::known(Reason::DeadlineExceeded, words)), now)
+        }
+        Progress::Ended(Exit::Code(0), at) => ended(How::Succeeded, at),
+        Progress::Ended(Exit::Code(code), at) => ended(How::Failed(Fault::exit("trainer", code)), at),
+        Progress::Ended(Exit::SupervisorKilled(signal), at) => {
+            let what = format!("its supervisor was killed by signal {signal}");
+            ended(How::Failed(Fault::known(Reason::TrainerFailed, what)), at)
+        }
+        Progress::Interrupted => ended(How::Interrupted, now),
+    };
+    RunSeen::There { id: name.to_owned(), attempt: None, stage }
 }
 
 /// A trainer that runs.
@@ -160,7 +222,9 @@ pub struct Running {
     /// When it was started.
     pub started: Instant,
     /// When its last report was read, or it was started.
-    pub reported: Instant,
+    reported: Instant,
+    /// The name of its run.
+    name: String,
     source: Source,
     metrics: PathBuf,
     log: PathBuf,
@@ -178,7 +242,7 @@ impl Running {
     /// # Errors
     /// The log cannot be written, or the supervisor not be started.
     pub fn start(
-        run: &Run,
+        run: &Spawn,
         study: &core::Study,
         gpus: Vec<String>,
         ended: UnboundedSender<Ended>,
@@ -211,7 +275,7 @@ impl Running {
         tokio::spawn(async move {
             let exit = child.wait().await.map_or(Exit::Code(1), exit);
             // Nobody listens any more: then nobody needs to know.
-            let _ = ended.send(Ended { index, exit });
+            let _ = ended.send(Ended { index, exit, at: Timestamp::now() });
         });
         Ok(Running {
             supervisor,
@@ -220,6 +284,7 @@ impl Running {
             gpus,
             started: Instant::now(),
             reported: Instant::now(),
+            name: super::state::run_name(run.trial, run.number),
             source: run.source,
             metrics,
             log,
@@ -275,20 +340,56 @@ impl Running {
         taken
     }
 
-    /// The file in which the metrics were looked for.
-    pub fn looked_in(&self) -> &Path {
-        if self.source == Source::File { &self.metrics } else { &self.log }
+    /// How it stands as a run.
+    pub fn seen(&self, progress: Progress, now: Timestamp) -> RunSeen {
+        run_seen(&self.name, before(now, self.started), progress, now)
     }
 
-    /// The beginning of the metrics file. None where it does not exist.
-    pub fn metrics_excerpt(&self) -> Option<String> {
-        excerpt(&self.metrics, |_| 0).ok()
+    /// Whether it has run for longer than `deadline` allows.
+    pub fn is_overdue(&self, deadline: Deadline) -> bool {
+        self.started.elapsed().as_secs() >= deadline.seconds()
     }
 
-    /// The end of what this run printed.
-    pub fn log_excerpt(&self) -> String {
-        excerpt(&self.log, |length| self.log_start.max(length.saturating_sub(EXCERPT))).unwrap_or_default()
+    /// Whether it has reported nothing for `limit`.
+    pub fn is_silent_for(&self, limit: SignedDuration) -> bool {
+        SignedDuration::try_from(self.reported.elapsed()).is_ok_and(|silent| silent >= limit)
     }
+
+    /// What was read of it. `problem` is why not all of it could be.
+    pub fn read(&self, problem: Option<io::Error>, now: Timestamp) -> records::Read {
+        let log = excerpt(&self.log, |length| self.log_start.max(length.saturating_sub(EXCERPT)));
+        let log = log.unwrap_or_default();
+        let path = if self.source == Source::File { &self.metrics } else { &self.log };
+        let (content, printed) = match self.source {
+            Source::File => (excerpt(&self.metrics, |_| 0).ok(), Some(log.clone())),
+            Source::Stdout => (Some(log.clone()), None),
+        };
+        records::Read {
+            readings: self.readings.clone(),
+            began: Some(before(now, self.started)),
+            reported: (self.readings.reports > 0).then(|| before(now, self.reported)),
+            place: place(self.source, path),
+            content,
+            printed,
+            log: Some(log),
+            problem: problem.map(|error| format!("{} cannot be read: {error}", path.display())),
+        }
+    }
+}
+
+/// Where metrics are looked for, for a person.
+pub fn place(source: Source, path: &Path) -> String {
+    let path = path.display();
+    match source {
+        Source::File => format!("in the file $SWEEP_METRICS ({path})"),
+        Source::Stdout => format!("in the output of the trainer ({path})"),
+    }
+}
+
+/// When something was, by a clock that stands still while the machine sleeps.
+fn before(now: Timestamp, then: Instant) -> Timestamp {
+    let since = SignedDuration::try_from(then.elapsed()).unwrap_or_default();
+    now.checked_sub(since).unwrap_or(now)
 }
 
 fn exit(status: ExitStatus) -> Exit {
@@ -298,7 +399,7 @@ fn exit(status: ExitStatus) -> Exit {
     }
 }
 
-fn supervisor(run: &Run) -> Command {
+fn supervisor(run: &Spawn) -> Command {
     // On Linux this is the running binary, even where the file was replaced since.
     let this = Path::new("/proc/self/exe");
     let this = if this.exists() { this.to_owned() } else { std::env::current_exe().unwrap_or_else(|_| "sweep".into()) };
@@ -309,7 +410,7 @@ fn supervisor(run: &Run) -> Command {
 }
 
 /// Opens the log, behind what earlier runs left there and a line that says what this one is.
-fn log_with_header(path: &Path, run: &Run) -> io::Result<File> {
+fn log_with_header(path: &Path, run: &Spawn) -> io::Result<File> {
     let mut log = OpenOptions::new().read(true).append(true).create(true).open(path)?;
     let name = super::state::run_name(run.trial, run.number);
     let now = jiff::Timestamp::now().round(jiff::Unit::Second).unwrap_or_default();
@@ -317,7 +418,7 @@ fn log_with_header(path: &Path, run: &Run) -> io::Result<File> {
     let line_end = if end > 0 { "\n" } else { "" };
     // What was started is one line, whatever it holds: nothing in it shall look like the trainer's output.
     let command = super::screen::quoted(run.command).replace(['\n', '\r'], " ");
-    writeln!(log, "{line_end}=== {name} started {now}: {}", super::outcome::clipped(&command, 1000))?;
+    writeln!(log, "{line_end}=== {name} started {now}: {}", records::clipped(&command, 1000))?;
     Ok(log)
 }
 

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::api::{self, ObjectiveSpec, Study, StudySpec, Trial};
-use crate::build::job_name;
+use crate::api::{self, Study, Trial};
+use crate::job::job_name;
 use crate::validate::{Problem, Problems};
 
 /// Why the folder cannot be used.
@@ -81,6 +81,13 @@ impl Folder {
     /// Where it is.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// Where it is, as a person would say it here.
+    pub fn shown_root(&self) -> std::path::Display<'_> {
+        let here = std::env::current_dir().ok();
+        let below = here.and_then(|here| self.root.strip_prefix(here).ok()).filter(|below| *below != Path::new(""));
+        below.unwrap_or(&self.root).display()
     }
 
     /// The file that every supervisor locks, shared, while its trainer lives.
@@ -181,24 +188,16 @@ pub fn run_name(trial: &str, run: u32) -> String {
 /// Fields that differ from those that `old` was run with, and may not be edited.
 pub fn immutable_differences(old: &Study, new: &Study) -> Vec<Problem> {
     let mut problems = Problems::default();
-    let (was, is) = (&old.spec, &new.spec);
-    let without_target = |spec: &StudySpec| -> Vec<ObjectiveSpec> {
-        let objectives = spec.objectives.iter().cloned();
-        objectives.map(|objective| ObjectiveSpec { target: None, ..objective }).collect()
-    };
-    let fields = [
-        ("metadata.name", old.metadata.name == new.metadata.name),
-        ("spec.objectives", without_target(was) == without_target(is)),
-        ("spec.parameters", was.parameters == is.parameters),
-        ("spec.initialAssignments", was.initial_assignments == is.initial_assignments),
-        ("spec.sampler", was.sampler == is.sampler),
-        ("spec.pruner", was.pruner == is.pruner),
-        ("spec.seed", was.seed == is.seed),
-    ];
-    for (path, same) in fields {
-        if !same {
-            problems.add(path, "differs from what this folder was run with");
-        }
+    let mut fields = Vec::new();
+    if old.metadata.name != new.metadata.name {
+        fields.push("metadata.name".to_owned());
+    }
+    match api::immutable_differences(&old.spec, &new.spec) {
+        Ok(of_spec) => fields.extend(of_spec),
+        Err(error) => problems.add("spec", format!("cannot be compared with what this folder was run with: {error}")),
+    }
+    for field in fields {
+        problems.add(field, "differs from what this folder was run with");
     }
     problems.into_vec()
 }

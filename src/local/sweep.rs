@@ -1,6 +1,5 @@
 //! The loop of a local run: observe, decide, carry it out.
 
-use std::cmp::Reverse;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,29 +12,21 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::descendants;
 use super::gpus::Gpus;
-use super::outcome::{self, Evidence, Exit, Outcome, clipped};
-use super::process::{Ended, Launch, Run, Running};
-use super::screen::{self, Row, Screen, View};
-use super::state::{Folder, StateError, immutable_differences, run_name};
+use super::process::{Ended, Exit, Launch, Progress, Running, Spawn, run_seen};
+use super::records::{self, Read, clipped};
+use super::screen::{self, Screen};
+use super::state::{Folder, StateError, immutable_differences};
 use super::trials::{Tracked, Trials};
-use crate::api::{self, Condition, DesiredState, FINISHED, StopRecord, Study, StudyStatus, Trial, TrialStatus};
-use crate::build::{Source, environment};
-use crate::core::pruner::reports_at_end;
+use super::view::ending;
+use crate::api::{self, Condition, DesiredState, Note, StopRecord, Study, StudyStatus, Trial, TrialStatus};
+use crate::core::life::{Action, RunSeen, Wait};
 use crate::core::sampler::Cache;
-use crate::core::{self, Decision, MAX_DISRUPTIONS, Phase, Proposal, State, Stop, decide, reason};
-use crate::last_words;
-use crate::metrics::Noted;
-use crate::shown::shown;
+use crate::core::{self, Decision, Phase, Proposal, State, Stop, decide};
+use crate::job::{Source, environment};
 use crate::validate::{Problem, ValidStudy};
 
 /// How often the metrics of running trials are read.
 const POLL: Duration = Duration::from_millis(75);
-
-/// How many trials any terminal has room for.
-const MOST_ROWS: usize = 200;
-
-/// How many trials the table at the end shows.
-const TOP: usize = 10;
 
 /// Why a run cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -80,21 +71,21 @@ pub enum End {
 /// A sweep that is run.
 pub struct Sweep {
     /// As the user wrote it, with the status.
-    study: Study,
-    valid: ValidStudy,
+    pub(super) study: Study,
+    pub(super) valid: ValidStudy,
     launch: Launch,
-    folder: Folder,
-    trials: Trials,
+    pub(super) folder: Folder,
+    pub(super) trials: Trials,
     gpus: Option<Gpus>,
-    screen: Screen,
+    pub(super) screen: Screen,
     ended: UnboundedSender<Ended>,
     exits: UnboundedReceiver<Ended>,
     last_completion: Option<Timestamp>,
-    best: Option<core::Best>,
+    pub(super) best: Option<core::Best>,
     /// Whether it was said that steps are counted.
     told_counted_steps: bool,
     /// What was said of a pruner that cannot act.
-    told_obstacle: Option<String>,
+    pub(super) told_obstacle: Option<String>,
     /// What the sampler has computed so far.
     cache: Cache,
 }
@@ -151,35 +142,19 @@ impl Sweep {
     fn recover(&mut self) -> Result<(), Error> {
         let (total, mut lost) = (self.trials.history().len(), 0);
         for index in self.trials.unfinished().clone() {
-            let Some(tracked) = self.trials.get_mut(index) else { continue };
-            if tracked.is_stopped() {
-                let outcome = outcome::stopped(tracked.trial.spec.stop.as_ref());
-                self.finish(index, outcome)?;
+            let Some(tracked) = self.trials.get(index) else { continue };
+            if !tracked.is_stopped() && tracked.phase() != Phase::Running {
                 continue;
             }
-            if tracked.phase() != Phase::Running {
-                continue;
-            }
-            lost += 1;
-            let status = tracked.status();
-            status.phase = Phase::Pending;
-            status.message = Some("its process was lost: it is run again".to_owned());
-            status.disruptions += 1;
-            api::note(status, &self.valid.core, &core::Series::default(), &Noted::default());
-            if status.disruptions > MAX_DISRUPTIONS {
-                let message = format!("its process was lost {} times", status.disruptions);
-                let reason = reason::LOST.to_owned();
-                self.finish(index, Outcome { phase: Phase::Failed, reason, message })?;
-            } else {
-                self.folder.write_trial(&tracked.trial)?;
-            }
+            lost += u32::from(!tracked.is_stopped());
+            self.record(index, &[RunSeen::Absent], &Read::default())?;
         }
         if total > 0 {
             let again = if lost > 0 { format!(", {lost} lost their process and run again") } else { String::new() };
             self.refresh();
             let finished = self.trials.count_finished();
             let text =
-                format!("going on in {}: {finished} of {total} trials finished{again}", self.folder.root().display());
+                format!("going on in {}: {finished} of {total} trials finished{again}", self.folder.shown_root());
             self.screen.line(&text);
         }
         Ok(())
@@ -230,7 +205,7 @@ impl Sweep {
     }
 
     /// Looks at the trials that have changed.
-    fn refresh(&mut self) {
+    pub(super) fn refresh(&mut self) {
         self.trials.refresh(&self.valid.core);
     }
 
@@ -287,20 +262,19 @@ impl Sweep {
             step: stop.step,
             at: MicroTime(now),
         });
-        if let Some(process) = &tracked.process {
-            let status = tracked.trial.status.get_or_insert_default();
-            api::note(status, &self.valid.core, &process.readings.series, &process.readings.noted);
+        let (run, read) = match &tracked.process {
+            Some(process) => (process.seen(Progress::Runs, now), process.read(None, now)),
+            None => (RunSeen::Absent, Read::default()),
+        };
+        if self.record(stop.index, &[run], &read)? == Action::Stop {
+            self.stop_process(stop.index);
         }
-        self.folder.write_trial(&tracked.trial)?;
-        match &mut tracked.process {
-            Some(process) => {
-                process.stop();
-                Ok(())
-            }
-            None => {
-                let outcome = outcome::stopped(tracked.trial.spec.stop.as_ref());
-                self.finish(stop.index, outcome)
-            }
+        Ok(())
+    }
+
+    fn stop_process(&mut self, index: u32) {
+        if let Some(process) = self.trials.get_mut(index).and_then(|tracked| tracked.process.as_mut()) {
+            process.stop();
         }
     }
 
@@ -354,7 +328,8 @@ impl Sweep {
             return Ok(false);
         }
         let text = format!("trial {} waits: {message}", tracked.name());
-        tracked.status().message = Some(message);
+        let held = records::held_back(&self.valid, tracked.status(), Wait::Unschedulable, &message, now());
+        tracked.trial.status = Some(held);
         self.folder.write_trial(&tracked.trial)?;
         self.screen.event(&text);
         Ok(true)
@@ -362,23 +337,13 @@ impl Sweep {
 
     /// Records the next run of a trial, then starts it.
     fn start(&mut self, index: u32, gpus: Vec<String>) -> Result<(), Error> {
+        let now = now();
+        let Some(tracked) = self.trials.get(index) else { return Ok(()) };
+        let begins = run_seen(&tracked.run(), now, Progress::Runs, now);
+        self.record(index, &[RunSeen::Absent, begins], &Read::default())?;
         let Some(tracked) = self.trials.get_mut(index) else { return Ok(()) };
         let trial = tracked.name().to_owned();
-        let template_hash = format!("{:016x}", self.valid.core.template);
-        let status = tracked.status();
-        let number = status.run.as_ref().map_or(1, |run| run.number.saturating_add(1));
-        status.run = Some(api::Run {
-            number,
-            job: run_name(&trial, number),
-            job_uid: None,
-            template_hash: Some(template_hash),
-            attempts: 0,
-            pod_uid: None,
-        });
-        status.phase = Phase::Running;
-        status.message = None;
-        status.start_time.get_or_insert_with(|| MicroTime(now()));
-        self.folder.write_trial(&tracked.trial)?;
+        let number = tracked.status().run.as_ref().map_or(1, |run| run.number);
 
         let core = &self.valid.core;
         let assignments = &tracked.trial.spec.assignments;
@@ -391,7 +356,7 @@ impl Sweep {
         if !gpus.is_empty() {
             environment.insert("CUDA_VISIBLE_DEVICES".to_owned(), gpus.join(","));
         }
-        let run = Run {
+        let run = Spawn {
             folder: &self.folder,
             index,
             trial: &trial,
@@ -421,35 +386,23 @@ impl Sweep {
     /// whether there are any.
     fn stop_overdue(&mut self) -> Result<bool, Error> {
         let may_end = |tracked: &Tracked| !tracked.is_stopped() && !tracked.phase().is_finished();
-        let running = self.trials.processes().filter(|(tracked, _)| may_end(tracked));
-        let overdue: Vec<(u32, Outcome)> =
-            running.filter_map(|(tracked, process)| Some((tracked.trial.spec.index, self.overdue(process)?))).collect();
-        let any = !overdue.is_empty();
-        for (index, outcome) in overdue {
-            let Some(tracked) = self.trials.get_mut(index) else { continue };
-            let Some(process) = &tracked.process else { continue };
-            let status = tracked.trial.status.get_or_insert_default();
-            api::note(status, &self.valid.core, &process.readings.series, &process.readings.noted);
-            status.log_tail = last_words::tail(&process.log_excerpt());
+        let (now, mut overdue) = (now(), Vec::new());
+        for (tracked, process) in self.trials.processes().filter(|(tracked, _)| may_end(tracked)) {
+            let progress = match self.valid.template.deadline().filter(|deadline| process.is_overdue(*deadline)) {
+                Some(deadline) => Progress::Overdue(deadline),
+                None if self.valid.report_timeout.is_some_and(|limit| process.is_silent_for(limit)) => Progress::Runs,
+                None => continue,
+            };
+            overdue.push((tracked.trial.spec.index, process.seen(progress, now), process.read(None, now)));
+        }
+        for (index, run, read) in &overdue {
             // Recorded before its trainer goes.
-            self.finish(index, outcome)?;
-            if let Some(process) = self.trials.get_mut(index).and_then(|tracked| tracked.process.as_mut()) {
-                process.stop();
+            self.record(*index, std::slice::from_ref(run), read)?;
+            if self.trials.get(*index).is_some_and(|tracked| tracked.phase().is_finished()) {
+                self.stop_process(*index);
             }
         }
-        Ok(any)
-    }
-
-    /// How a trial has failed whose time is over.
-    fn overdue(&self, process: &Running) -> Option<Outcome> {
-        let silent = SignedDuration::try_from(process.reported.elapsed()).unwrap_or(SignedDuration::MAX);
-        if let Some(deadline) = self.valid.template.deadline()
-            && process.started.elapsed().as_secs() >= deadline.seconds()
-        {
-            return Some(outcome::overdue(deadline, &process.log_excerpt()));
-        }
-        let limit = self.valid.report_timeout.filter(|limit| silent >= *limit)?;
-        Some(outcome::hung(limit, &process.readings.series))
+        Ok(!overdue.is_empty())
     }
 
     /// A trainer has ended.
@@ -463,31 +416,12 @@ impl Sweep {
         if tracked.phase().is_finished() {
             return Ok(());
         }
-        let unreadable = process.finish(&self.valid.core).err();
-        let log = process.log_excerpt();
-        let content = process.metrics_excerpt();
-        let evidence = Evidence {
-            source: self.valid.template.source,
-            path: process.looked_in(),
-            content: content.as_deref(),
-            log: &log,
-            grammar: &self.valid.template.grammar,
-            dropped: &process.readings.noted.dropped,
-        };
-        let mut outcome = match tracked.is_stopped() {
-            true => outcome::stopped(tracked.trial.spec.stop.as_ref()),
-            false => outcome::outcome(ended.exit, &self.valid.core.objective, &process.readings.series, &evidence),
-        };
-        if let (Some(error), Phase::Failed) = (unreadable, outcome.phase) {
-            outcome.message += &format!("; {} cannot be read: {error}", process.looked_in().display());
-        }
-        let status = tracked.trial.status.get_or_insert_default();
-        api::note(status, &self.valid.core, &process.readings.series, &process.readings.noted);
-        status.log_tail = last_words::tail(&log);
-        let (end, ran) = (now(), SignedDuration::try_from(process.started.elapsed()).unwrap_or_default());
-        let start = end.checked_sub(ran).unwrap_or(end);
-        status.reported_at_end = process.readings.first.is_some_and(|first| reports_at_end(start, first, end));
-        self.finish(ended.index, outcome)
+        let problem = process.finish(&self.valid.core).err();
+        let now = now();
+        let run = process.seen(Progress::Ended(ended.exit, ended.at), now);
+        // Once its end is recorded, nothing of it is there any more.
+        self.record(ended.index, &[run, RunSeen::Absent], &process.read(problem, now))?;
+        Ok(())
     }
 
     /// Ends what a supervisor that was killed could not end.
@@ -498,38 +432,44 @@ impl Sweep {
         }
     }
 
-    /// Records how a trial ended.
-    fn finish(&mut self, index: u32, mut outcome: Outcome) -> Result<(), Error> {
-        // It may quote the trainer.
-        outcome.message = shown(&outcome.message).into_owned();
-        let time = self.next_completion();
-        let Some(tracked) = self.trials.get_mut(index) else { return Ok(()) };
-        let status = tracked.trial.status.get_or_insert_default();
-        let old = std::mem::take(&mut status.conditions);
-        let condition =
-            |type_, reason: &str, message: &str| Condition::next(&old, type_, true, reason, message, None, time);
-        status.conditions = vec![condition(FINISHED, &outcome.reason, &outcome.message)];
-        let notes = api::notes(status);
-        status.conditions.extend(notes.iter().map(|(type_, reason, message)| condition(type_, reason, message)));
-        status.phase = outcome.phase;
-        status.message = Some(clipped(&outcome.message, 1024));
-        status.completion_time = Some(MicroTime(time));
-        self.folder.write_trial(&tracked.trial)?;
-        let text = ending(&tracked.trial, &outcome);
-        match outcome.phase {
+    /// Records the steps of a trial that `runs` make. Returns what to do then.
+    fn record(&mut self, index: u32, runs: &[RunSeen], read: &Read) -> Result<Action, Error> {
+        let Some(tracked) = self.trials.get(index) else { return Ok(Action::Nothing) };
+        let was_finished = tracked.phase().is_finished();
+        let (mut status, action) = records::steps(&self.valid, &tracked.trial, runs, read, now());
+        let has_ended = status.phase.is_finished() && !was_finished;
+        if has_ended {
+            status.completion_time = Some(MicroTime(self.next_completion()));
+        }
+        if let Some(tracked) = self.trials.get_mut(index) {
+            tracked.trial.status = Some(status);
+            self.folder.write_trial(&tracked.trial)?;
+        }
+        if has_ended {
+            self.show_end(index);
+        }
+        Ok(action)
+    }
+
+    /// Says how a trial ended, and what its status notes.
+    fn show_end(&mut self, index: u32) {
+        let Some(tracked) = self.trials.get(index) else { return };
+        let text = ending(&tracked.trial, &self.valid.core.objective);
+        match tracked.phase() {
             Phase::Failed => self.screen.line(&text),
             _ => self.screen.event(&text),
         }
-        for (type_, _, message) in notes {
+        let notes = tracked.trial.status.as_ref().map(api::notes).unwrap_or_default();
+        for (note, message) in notes {
+            let is_of_steps = note == Note::StepsCounted;
             // Steps are counted in every trial alike, and a missing metric is told with what was dropped.
-            let is_told = outcome.message.contains(&message) || (type_ == "StepsCounted" && self.told_counted_steps);
-            self.told_counted_steps |= type_ == "StepsCounted";
+            let is_told = text.contains(&message) || (is_of_steps && self.told_counted_steps);
+            self.told_counted_steps |= is_of_steps;
             if !is_told {
-                let of = if type_ == "MetricsDropped" { "dropped " } else { "" };
+                let of = if is_of_steps { "" } else { "dropped " };
                 self.screen.line(&format!("trial {}: {of}{message}", tracked.name()));
             }
         }
-        Ok(())
     }
 
     /// Strictly increasing, so that what a proposal had seen is told by one time.
@@ -581,16 +521,12 @@ impl Sweep {
             if tracked.phase().is_finished() {
                 continue;
             }
-            if tracked.is_stopped() {
-                let outcome = outcome::stopped(tracked.trial.spec.stop.as_ref());
-                self.finish(*index, outcome)?;
-                continue;
-            }
-            let status = tracked.status();
-            status.phase = Phase::Pending;
-            status.message = Some("interrupted: it is run again".to_owned());
-            api::note(status, &self.valid.core, &core::Series::default(), &Noted::default());
-            self.folder.write_trial(&tracked.trial)?;
+            let now = now();
+            let run = match tracked.is_stopped() {
+                true => RunSeen::Absent,
+                false => run_seen(&tracked.run(), now, Progress::Interrupted, now),
+            };
+            self.record(*index, &[run], &Read::default())?;
         }
         self.refresh();
         let finished = self.trials.count_finished();
@@ -637,159 +573,15 @@ impl Sweep {
         }
     }
 
-    /// Says once why nothing can be pruned.
-    fn show_obstacle(&mut self, decision: &Decision) {
-        if let Some(why) = decision.pruner_idle.as_ref().filter(|why| self.told_obstacle.as_ref() != Some(*why)) {
-            self.screen.line(&format!("note: {why}"));
-            self.told_obstacle = Some(why.clone());
-        }
-    }
-
-    fn show_best(&mut self, decision: &Decision) {
-        if decision.best == self.best {
-            return;
-        }
-        self.best = decision.best;
-        if let Some(best) = &self.best {
-            let text = format!(
-                "new best: {} {} of {}",
-                self.valid.core.objective.metric,
-                core::number(best.value),
-                api::trial_name(&self.valid.core.name, best.index)
-            );
-            self.screen.event(&text);
-        }
-    }
-
-    fn draw(&mut self) {
-        self.refresh();
-        let mut screen = std::mem::take(&mut self.screen);
-        screen.draw(|| self.view());
-        self.screen = screen;
-    }
-
-    fn view(&self) -> View {
-        let counts = [Phase::Running, Phase::Pending, Phase::Succeeded, Phase::Pruned, Phase::Failed, Phase::Stopped]
-            .map(|phase| (self.trials.count(phase), format!("{phase:?}").to_lowercase()));
-        let counts = counts.into_iter().filter(|(count, _)| *count > 0);
-        let counts = counts.map(|(count, phase)| format!("{count} {phase}")).collect::<Vec<_>>().join(", ");
-        let core = &self.valid.core;
-        let best = self.best.map(|best| {
-            let trial = api::trial_name(&core.name, best.index);
-            format!("best {} {} of {trial}", core.objective.metric, core::number(best.value))
-        });
-        let mut shown = self.trials.latest(MOST_ROWS);
-        // Those that are being stopped have a process, too.
-        shown.sort_by_key(|tracked| {
-            let completed = completion(&tracked.trial);
-            (tracked.process.is_none(), completed.is_some(), Reverse(completed), tracked.trial.spec.index)
-        });
-        shown.truncate(MOST_ROWS);
-        View {
-            study: core.name.clone(),
-            metric: core.objective.metric.clone(),
-            finished: self.trials.count_finished(),
-            total: core.limits.max_trials,
-            counts,
-            best,
-            left: None,
-            running: self.trials.running().len(),
-            rows: shown.into_iter().map(|tracked| self.row(tracked)).collect(),
-        }
-    }
-
-    fn row(&self, tracked: &Tracked) -> Row {
-        let objective = &self.valid.core.objective;
-        let live =
-            tracked.process.as_ref().map(|process| process.readings.series.value(objective.value, objective.direction));
-        let recorded = || {
-            let objectives = &tracked.trial.status.as_ref()?.objectives;
-            objectives.first().map(|objective| (objective.step.unwrap_or_default(), objective.value))
-        };
-        let value = live.unwrap_or_else(recorded);
-        Row {
-            name: tracked.name().to_owned(),
-            index: tracked.trial.spec.index,
-            phase: tracked.phase(),
-            stopping: tracked.process.is_some() && (tracked.is_stopped() || tracked.phase().is_finished()),
-            value: value.map(|(_, value)| value),
-            step: value.map(|(step, _)| step),
-            time: match &tracked.process {
-                Some(process) => Some(process.started.elapsed()),
-                None => took(&tracked.trial),
-            },
-            assignments: screen::assignments(&self.valid.core.space, &tracked.trial.spec.assignments),
-        }
-    }
-
     /// The Study with its status.
     pub fn study(&self) -> &Study {
         &self.study
     }
-
-    /// The best trials, the best configuration, and where the files are.
-    pub fn summary(&self, on_stderr: bool) -> String {
-        let core = &self.valid.core;
-        let (metric, direction) = (&core.objective.metric, core.objective.direction);
-        let mut ranked: Vec<&Tracked> = self.trials.all().collect();
-        let key = |tracked: &Tracked| tracked.trial.status.as_ref().and_then(|s| Some(s.objectives.first()?.value));
-        ranked.sort_by(|a, b| {
-            let succeeded = |tracked: &Tracked| tracked.phase() != Phase::Succeeded;
-            let by_value = match (key(a), key(b)) {
-                (Some(x), Some(y)) if core::beats(direction, x, y) => std::cmp::Ordering::Less,
-                (Some(x), Some(y)) if core::beats(direction, y, x) => std::cmp::Ordering::Greater,
-                (x, y) => x.is_none().cmp(&y.is_none()),
-            };
-            // Those that ran to their end compete; the others follow.
-            succeeded(a).cmp(&succeeded(b)).then(by_value).then(a.trial.spec.index.cmp(&b.trial.spec.index))
-        });
-        let rows: Vec<Row> = ranked.iter().take(TOP).map(|tracked| self.row(tracked)).collect();
-        let mut text = screen::trials_table(metric, &rows, on_stderr);
-        if ranked.len() > TOP {
-            text += &format!("\n… and {} more", ranked.len() - TOP);
-        }
-        text += "\n";
-        if let Some(best) = self.study.status.as_ref().and_then(|status| status.best.as_ref()) {
-            let value =
-                best.objectives.first().map(|objective| format!(": {metric} {}", core::number(objective.value)));
-            text += &format!("\nbest trial {}{}\n", best.trial, value.unwrap_or_default());
-            // Exact, for who takes them over.
-            for (name, value) in screen::in_order(&core.space, &best.assignments) {
-                text += &format!("  {name}: {}\n", shown(value));
-            }
-        }
-        text + &format!("\nstudy.yaml, trials, logs and metrics are in {}", self.folder.root().display())
-    }
 }
 
-/// How a trial ended, as a line.
-fn ending(trial: &Trial, outcome: &Outcome) -> String {
-    let name = trial.metadata.name.as_deref().unwrap_or_default();
-    let message = &outcome.message;
-    let time = took(trial).map(|time| format!(" in {}", screen::duration(time))).unwrap_or_default();
-    match outcome.phase {
-        Phase::Succeeded => format!("trial {name} succeeded: {message}{time}"),
-        Phase::Pruned => match trial.spec.stop.as_ref().and_then(|stop| stop.step) {
-            // The message says at which step, too.
-            Some(step) => format!(
-                "trial {name} pruned at step {step}: {}",
-                message.strip_prefix(&format!("at step {step}: ")).unwrap_or(message)
-            ),
-            None => format!("trial {name} pruned: {message}"),
-        },
-        Phase::Stopped => format!("trial {name} stopped: {message}"),
-        _ => format!("trial {name} failed: {message}"),
-    }
-}
-
-fn completion(trial: &Trial) -> Option<Timestamp> {
+/// When a trial ended.
+pub(super) fn completion(trial: &Trial) -> Option<Timestamp> {
     Some(trial.status.as_ref()?.completion_time.as_ref()?.0)
-}
-
-/// How long a finished trial took.
-fn took(trial: &Trial) -> Option<Duration> {
-    let start = trial.status.as_ref()?.start_time.as_ref()?.0;
-    completion(trial)?.duration_since(start).try_into().ok()
 }
 
 /// Now, as exact as a MicroTime keeps it.

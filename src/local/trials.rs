@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 
 use super::process::Running;
+use super::state::run_name;
 use crate::api::{self, DesiredState, Trial, TrialStatus};
 use crate::core::{self, Phase};
 
@@ -21,6 +22,12 @@ impl Tracked {
     /// The Trial's name.
     pub fn name(&self) -> &str {
         self.trial.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    /// The name of its recorded run, or of its first one.
+    pub fn run(&self) -> String {
+        let run = self.trial.status.as_ref().and_then(|status| status.run.as_ref());
+        run.map_or_else(|| run_name(self.name(), 1), |run| run.job.clone())
     }
 
     /// Where the Trial stands.

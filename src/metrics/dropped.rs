@@ -5,7 +5,10 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::noted::example;
+use crate::shown::shown;
+
+/// The longest line that is quoted, in characters.
+const LONGEST_EXAMPLE: usize = 200;
 
 /// How much of what a trainer wrote was dropped, and why.
 #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,10 +90,26 @@ impl fmt::Display for Dropped {
     }
 }
 
+/// A line as it is quoted.
+pub(super) fn example(line: &str) -> String {
+    let line = shown(line);
+    let line = line.trim();
+    if line.chars().count() <= LONGEST_EXAMPLE {
+        return line.to_owned();
+    }
+    line.chars().take(LONGEST_EXAMPLE - 1).chain(['…']).collect()
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_is_quoted_as_a_person_may_see_it_and_bounded() {
+        assert_eq!(example(" [1]\trmse: 1,5\x1b[31m\u{202e} "), "[1] rmse: 1,5");
+        assert_eq!(example(&"ü".repeat(1000)).chars().count(), LONGEST_EXAMPLE);
+    }
 
     #[test]
     fn a_person_reads_only_the_reasons_that_occurred() {

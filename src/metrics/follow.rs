@@ -5,7 +5,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
-use super::LineSplitter;
+use super::lines::LineSplitter;
 
 /// The most that one [`FileFollower::poll`] reads, in bytes. As lines of one byte it still takes less than 3 MiB.
 const MAX_READ: usize = 64 * 1024;
@@ -128,13 +128,14 @@ impl Content {
         let mut bytes = Vec::new();
         let length = self.file.by_ref().take(MAX_READ as u64).read_to_end(&mut bytes)?;
         let generation = self.generation;
-        self.lines.push(&bytes, |line, offset| lines.push(FollowedLine { bytes: line.to_vec(), generation, offset }));
+        self.lines
+            .push(&bytes, |line| lines.push(FollowedLine { bytes: line.bytes.to_vec(), generation, offset: line.end }));
         Ok(length < MAX_READ)
     }
 
     fn finish(&mut self, lines: &mut Vec<FollowedLine>) {
         let generation = self.generation;
-        self.lines.finish(|line, offset| lines.push(FollowedLine { bytes: line.to_vec(), generation, offset }));
+        self.lines.finish(|line| lines.push(FollowedLine { bytes: line.bytes.to_vec(), generation, offset: line.end }));
     }
 }
 

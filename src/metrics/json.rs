@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::found::{Found, Step, Vocabulary};
 use super::number;
-use super::parse::{Found, Step, Vocabulary};
 
 type Fields = BTreeMap<String, Value>;
 

@@ -3,6 +3,17 @@
 /// The longest line that is read, in bytes, without what ends it. A longer one is dropped as a whole.
 pub const MAX_LINE: usize = 64 * 1024;
 
+/// A line that has ended, never empty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Line<'a> {
+    /// The line, without what ended it.
+    pub bytes: &'a [u8],
+    /// How many bytes of the stream, what ended the line included, had then been taken.
+    pub end: u64,
+    /// Whether it comes after a bare `\r`: what stamps each line of a log has not stamped it.
+    pub continues: bool,
+}
+
 /// Cuts a stream of bytes into lines; where the chunks begin and end makes no difference.
 ///
 /// A line ends with `\n` or with `\r`: a progress bar rewrites itself after a bare `\r`. Empty lines are not
@@ -12,6 +23,8 @@ pub struct LineSplitter {
     /// The beginning of the line that has not ended yet; empty while a line is being dropped.
     partial: Vec<u8>,
     dropping: bool,
+    /// The line that has not ended yet comes after a bare `\r`.
+    continues: bool,
     offset: u64,
     too_long: u64,
 }
@@ -22,22 +35,22 @@ impl LineSplitter {
         LineSplitter::default()
     }
 
-    /// Takes the next bytes of the stream and calls `each` with every line that ends in them, and with its end
-    /// offset: how many bytes of the stream, what ends the line included, had then been taken.
-    pub fn push(&mut self, mut chunk: &[u8], mut each: impl FnMut(&[u8], u64)) {
+    /// Takes the next bytes of the stream and calls `each` with every line that ends in them.
+    pub fn push(&mut self, mut chunk: &[u8], mut each: impl FnMut(Line)) {
         while let Some(length) = chunk.iter().position(|byte| matches!(byte, b'\n' | b'\r')) {
             let (line, rest) = (&chunk[..length], &chunk[length + 1..]);
             self.offset += length as u64 + 1;
             if self.dropping || !self.partial.is_empty() {
                 self.extend(line);
-                each_line(&self.partial, self.offset, &mut each);
+                each_line(&self.partial, self.offset, self.continues, &mut each);
                 self.partial.clear();
             } else if length > MAX_LINE {
                 self.too_long += 1;
             } else {
-                each_line(line, self.offset, &mut each);
+                each_line(line, self.offset, self.continues, &mut each);
             }
             self.dropping = false;
+            self.continues = chunk[length] == b'\r';
             chunk = rest;
         }
         self.offset += chunk.len() as u64;
@@ -45,10 +58,10 @@ impl LineSplitter {
     }
 
     /// The end of the stream: calls `each` with a last line that nothing ended. The next line is a new one.
-    pub fn finish(&mut self, mut each: impl FnMut(&[u8], u64)) {
-        each_line(&self.partial, self.offset, &mut each);
+    pub fn finish(&mut self, mut each: impl FnMut(Line)) {
+        each_line(&self.partial, self.offset, self.continues, &mut each);
         self.partial.clear();
-        self.dropping = false;
+        (self.dropping, self.continues) = (false, false);
     }
 
     /// How many bytes of the stream were taken.
@@ -76,9 +89,9 @@ impl LineSplitter {
     }
 }
 
-fn each_line(line: &[u8], end: u64, each: &mut impl FnMut(&[u8], u64)) {
-    if !line.is_empty() {
-        each(line, end);
+fn each_line(bytes: &[u8], end: u64, continues: bool, each: &mut impl FnMut(Line)) {
+    if !bytes.is_empty() {
+        each(Line { bytes, end, continues });
     }
 }
 
@@ -93,9 +106,9 @@ mod tests {
         let mut splitter = LineSplitter::new();
         let mut lines = Vec::new();
         for chunk in chunks {
-            splitter.push(chunk, |line, end| lines.push((line.to_vec(), end)));
+            splitter.push(chunk, |line| lines.push((line.bytes.to_vec(), line.end)));
         }
-        splitter.finish(|line, end| lines.push((line.to_vec(), end)));
+        splitter.finish(|line| lines.push((line.bytes.to_vec(), line.end)));
         (lines, splitter.too_long())
     }
 
@@ -117,12 +130,23 @@ mod tests {
     }
 
     #[test]
+    fn what_comes_after_a_bare_carriage_return_continues_a_line() {
+        let mut splitter = LineSplitter::new();
+        let mut seen = Vec::new();
+        splitter.push(b"a\rb\rc\nd\r", |line| seen.push(line.continues));
+        splitter.push(b"\ne\r", |line| seen.push(line.continues));
+        splitter.finish(|_| panic!("nothing is left"));
+        splitter.push(b"f\n", |line| seen.push(line.continues));
+        assert_eq!(seen, [false, true, true, false, false, false]);
+    }
+
+    #[test]
     fn a_line_without_an_end_is_passed_on_only_at_the_end_of_the_stream() {
         let mut splitter = LineSplitter::new();
-        splitter.push(b"half", |line, _| panic!("{line:?} has not ended"));
-        splitter.push(b" a line", |line, _| panic!("{line:?} has not ended"));
+        splitter.push(b"half", |line| panic!("{line:?} has not ended"));
+        splitter.push(b" a line", |line| panic!("{line:?} has not ended"));
         let mut seen = Vec::new();
-        splitter.finish(|line, end| seen.push((line.to_vec(), end)));
+        splitter.finish(|line| seen.push((line.bytes.to_vec(), line.end)));
         assert_eq!(seen, [(b"half a line".to_vec(), 11)]);
     }
 
@@ -146,11 +170,11 @@ mod tests {
     fn a_line_over_the_limit_that_never_ends_is_counted_once_and_not_kept_in_memory() {
         let mut splitter = LineSplitter::new();
         for _ in 0..1000 {
-            splitter.push(&[b'x'; 1000], |_, _| panic!("nothing ended"));
+            splitter.push(&[b'x'; 1000], |_| panic!("nothing ended"));
             assert!(splitter.partial.capacity() <= 2 * MAX_LINE);
         }
         assert_eq!(splitter.too_long(), 1);
-        splitter.finish(|_, _| panic!("it was dropped"));
+        splitter.finish(|_| panic!("it was dropped"));
     }
 
     proptest! {

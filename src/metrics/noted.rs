@@ -3,11 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Dropped, MAX_NAME, Others};
-use crate::shown::shown;
-
-/// The longest line that is quoted, in characters.
-const LONGEST_EXAMPLE: usize = 200;
+use super::dropped::{Dropped, example};
+use super::others::{MAX_NAME, Others};
 
 /// What a parser notes of a run beside its reports.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -47,26 +44,5 @@ impl std::fmt::Display for StepsCounted {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let StepsCounted { word, example } = self;
         write!(f, "steps are counted by reports, since {word} is no whole number in \"{example}\"")
-    }
-}
-
-/// A line as it is quoted.
-pub(super) fn example(line: &str) -> String {
-    let line = shown(line);
-    let line = line.trim();
-    if line.chars().count() <= LONGEST_EXAMPLE {
-        return line.to_owned();
-    }
-    line.chars().take(LONGEST_EXAMPLE - 1).chain(['…']).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_line_is_quoted_as_a_person_may_see_it_and_bounded() {
-        assert_eq!(example(" [1]\trmse: 1,5\x1b[31m\u{202e} "), "[1] rmse: 1,5");
-        assert_eq!(example(&"ü".repeat(1000)).chars().count(), LONGEST_EXAMPLE);
     }
 }

@@ -1,6 +1,6 @@
 //! What is a number: a whole token, or nothing of it.
 
-use super::parse::Step;
+use super::found::Step;
 
 /// The longest token that may be a number, in characters: a double that is written out has 340.
 const LONGEST_NUMBER: usize = 512;

@@ -5,8 +5,8 @@ use std::fmt;
 use regex::{Regex, RegexBuilder};
 use serde::{Deserialize, Serialize};
 
+use super::found::{Found, Vocabulary};
 use super::number;
-use super::parse::{Found, Vocabulary};
 
 /// How many patterns a study may have.
 pub const MAX_PATTERNS: usize = 16;

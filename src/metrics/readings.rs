@@ -2,7 +2,8 @@
 
 use jiff::Timestamp;
 
-use super::{Noted, Parser, Report};
+use super::noted::Noted;
+use super::parse::{Parser, Report};
 use crate::core::{Objective, Series};
 
 /// What was read of one attempt.

@@ -1,7 +1,8 @@
 //! Metrics in a line of text.
 
+use super::found::{Found, Step, Vocabulary};
 use super::number::{self, Found as Value};
-use super::parse::{Found, Step, Vocabulary};
+use super::others::MAX_OTHERS;
 
 /// What a line says as `name=value` or `name: value`. The first number of a name counts, and the first word for a step
 /// with a number behind it.
@@ -70,7 +71,7 @@ fn others(line: &str, vocabulary: &Vocabulary, wanted: impl Fn(&str) -> bool) ->
     });
     let mut others: Vec<(String, f64)> = Vec::new();
     for (name, value) in numbers {
-        if others.len() == super::MAX_OTHERS {
+        if others.len() == MAX_OTHERS {
             break;
         }
         if others.iter().all(|(known, _)| known != name) {

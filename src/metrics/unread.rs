@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use serde_json::Value as Json;
 
-use super::Grammar;
-use super::noted::example;
+use super::dropped::example;
+use super::found::is_step_word;
 use super::number::{self, Found};
-use super::parse::is_step_word;
+use super::pattern::Grammar;
 use super::text::{value, words};
 use crate::shown::shown;
 

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Dropped, Noted};
+use super::dropped::Dropped;
+use super::noted::Noted;
 
 /// One line of the sidecar's standard output: a JSON object such as
 /// `{"report":{"pod":"…","generation":1,"offset":35,"step":3,"metrics":{"accuracy":0.91}}}`.
@@ -175,15 +176,15 @@ pub struct ObjectiveSummary {
     /// The metric's name.
     pub metric: String,
     /// The latest value at the highest step.
-    pub last: Point,
+    pub last: Observation,
     /// The best value, the earliest of equals; not finite where none was.
-    pub best: Point,
+    pub best: Observation,
 }
 
 /// A value at a step.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Point {
+pub struct Observation {
     /// The trainer's own progress unit.
     pub step: u64,
     /// NaN and the infinities are strings.
@@ -300,7 +301,7 @@ mod tests {
         assert!(metrics["a"].is_nan());
         assert_eq!((metrics["b"], metrics["c"], metrics["d"]), (up, down, 1.5));
 
-        let (last, best) = (Point { step: 2, value: nan }, Point { step: 1, value: 3.0 });
+        let (last, best) = (Observation { step: 2, value: nan }, Observation { step: 1, value: 3.0 });
         let objectives = vec![ObjectiveSummary { metric: "a".into(), last, best }];
         let message = Summary { objectives, count: 2, ..Summary::default() }.to_message();
         let text = r#"{"objectives":[{"metric":"a","last":{"step":2,"value":"NaN"},"best":{"step":1,"value":3.0}}],"count":2}"#;
@@ -316,8 +317,8 @@ mod tests {
     }
 
     prop_compose! {
-        fn point()(step in any::<u64>(), value in finite()) -> Point {
-            Point { step, value }
+        fn point()(step in any::<u64>(), value in finite()) -> Observation {
+            Observation { step, value }
         }
     }
 
@@ -361,7 +362,7 @@ mod tests {
 
     #[test]
     fn the_longest_name_and_numbers_of_four_objectives_fit() {
-        let point = Point { step: u64::MAX, value: -1.234_567_890_123_456_7e-300 };
+        let point = Observation { step: u64::MAX, value: -1.234_567_890_123_456_7e-300 };
         let objective =
             |index: usize| ObjectiveSummary { metric: index.to_string().repeat(63), last: point, best: point };
         let summary = Summary {

@@ -12,7 +12,8 @@ use super::message::TerminationMessage;
 use super::{Args, Objective};
 use crate::core::beats;
 use crate::metrics::{
-    FileFollower, FollowedLine, Grammar, Noted, ObjectiveSummary, Parser, Point, Report, SidecarLine, Summary, unread,
+    FileFollower, FollowedLine, Grammar, Noted, ObjectiveSummary, Observation, Parser, Report, SidecarLine, Summary,
+    unread,
 };
 
 /// How long a report may wait in the file.
@@ -161,7 +162,7 @@ impl<Output: Write> Session<Output> {
     fn remember(&mut self, report: &Report) {
         for (objective, seen) in self.objectives.iter().zip(&mut self.seen) {
             let Some(&value) = report.values.get(&objective.metric) else { continue };
-            let point = Point { step: report.step, value };
+            let point = Observation { step: report.step, value };
             match seen {
                 Some(seen) if point.step < seen.last.step => {}
                 Some(seen) => {

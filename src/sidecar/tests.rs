@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep};
 
 use super::*;
-use crate::metrics::{Dropped, Noted, ObjectiveSummary, Point, SidecarLine, Summary};
+use crate::metrics::{Dropped, Noted, ObjectiveSummary, Observation, SidecarLine, Summary};
 
 /// What a sidecar has printed so far.
 #[derive(Clone, Default)]
@@ -130,8 +130,8 @@ async fn reports_are_printed_as_they_come_and_the_end_comes_last() {
     let dropped = Dropped { non_finite: 1, example: Some("accuracy=inf".into()), ..Dropped::default() };
     let noted = Noted { dropped: dropped.clone(), ..Noted::default() };
     assert_eq!(printed.lines().last(), Some(&SidecarLine::End { pod: "u-1".into(), noted, problem: None }));
-    let (second, third) = (Point { step: 2, value: 0.7 }, Point { step: 4, value: 0.6 });
-    let loss = Point { step: 2, value: 0.3 };
+    let (second, third) = (Observation { step: 2, value: 0.7 }, Observation { step: 4, value: 0.6 });
+    let loss = Observation { step: 2, value: 0.3 };
     assert_eq!(
         summary,
         Some(Summary {

@@ -11,8 +11,11 @@
 #              dies, the kernel kills every process in it, and its mounts and pod networks go along.
 #   janitor    a process in a session of its own, which waits on a pipe for the supervisor's end, however it comes,
 #              and then removes what the kernel does not: leftover processes, cgroups, files.
-#   slot       a number that a live cluster holds locked. Ports, pod subnet and cgroup are named by it, so the next
+#   slot       a number that a live cluster holds locked. Ports, subnets and cgroup are named by it, so the next
 #              cluster of the same slot also sweeps up after one whose janitor was killed too.
+#
+# Pods reach the API server by its service address, as anywhere. There is no kube-proxy: the address is one of `lo`, where
+# a relay passes connections on, and it goes with the cluster.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -237,6 +240,22 @@ component_process() {
   echo $! >"$dir/pids/$name"
 }
 
+# The API server's address for pods, from a range that is reserved for tests (RFC 2544), as the pods' own.
+service_address() { echo "198.19.$slot.1"; }
+
+# Those of other Services too, which tests may add.
+remove_service_addresses() {
+  local address
+  command -v ip >/dev/null || return 0
+  { ip -o address show dev lo | grep -o "198\.19\.$slot\.[0-9]*/32" || true; } | while read -r address; do
+    ip address del "$address" dev lo || true
+  done
+}
+
+start_relay() {
+  component_process relay socat "TCP-LISTEN:443,bind=$(service_address),reuseaddr,fork,backlog=128" "TCP:127.0.0.1:$port"
+}
+
 listening() { (exec 9<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
 
 # Takes the first free slot, and with it ports and a pod subnet that no other cluster uses.
@@ -252,6 +271,7 @@ take_slot() {
       if [[ -s $slots/$slot.made ]]; then rm -rf -- "$(cat "$slots/$slot.made")"; fi
       rm -f "$slots/$slot.made"
       remove_cgroups "sweep-test-$slot"
+      remove_service_addresses
       return
     fi
   done
@@ -377,7 +397,7 @@ certificates() {
   new_key ca
   openssl req -x509 -new -key "$pki/ca.key" -subj "/CN=sweep-test" -days 30 -out "$pki/ca.crt"
   issue server "/CN=localhost" "basicConstraints=CA:FALSE\nextendedKeyUsage=serverAuth\nsubjectAltName=DNS:localhost,\
-DNS:kubernetes,DNS:kubernetes.default,DNS:kubernetes.default.svc,IP:127.0.0.1,IP:10.96.0.1\n"
+DNS:kubernetes,DNS:kubernetes.default,DNS:kubernetes.default.svc,IP:127.0.0.1,IP:$(service_address)\n"
   issue kubelet-client "/O=system:masters/CN=kube-apiserver" "basicConstraints=CA:FALSE\nextendedKeyUsage=clientAuth\n"
   new_key service-accounts
   openssl pkey -in "$pki/service-accounts.key" -pubout -out "$pki/service-accounts.pub"
@@ -429,7 +449,7 @@ start_control_plane() {
     --enable-admission-plugins OwnerReferencesPermissionEnforcement --allow-privileged \
     --service-account-issuer https://kubernetes.default.svc --service-account-key-file "$dir/pki/service-accounts.pub" \
     --service-account-signing-key-file "$dir/pki/service-accounts.key" \
-    --service-cluster-ip-range 10.96.0.0/16 --endpoint-reconciler-type none \
+    --service-cluster-ip-range "198.19.$slot.0/24" --endpoint-reconciler-type none \
     --kubelet-preferred-address-types Hostname --kubelet-certificate-authority "$dir/pki/ca.crt" \
     --kubelet-client-certificate "$dir/pki/kubelet-client.crt" --kubelet-client-key "$dir/pki/kubelet-client.key" \
     --profiling=false "${audit[@]}"
@@ -469,6 +489,8 @@ node_obstacle() {
   command -v containerd >/dev/null || missing+=(containerd)
   command -v runc >/dev/null || missing+=(runc)
   cni_plugins >/dev/null || missing+=(containernetworking-plugins)
+  command -v ip >/dev/null || missing+=(iproute2)
+  command -v socat >/dev/null || missing+=(socat)
   if ((${#missing[@]})); then
     if ! command -v apt-get >/dev/null; then
       echo "${missing[*]} not installed, and no apt-get"
@@ -485,7 +507,11 @@ node_obstacle() {
     echo "no namespaces or mounts: ${error##*$'\n'}"
     return
   }
-  error=$(mkdir_cgroups 2>&1) || echo "cgroups are not writable: ${error##*$'\n'}"
+  error=$(mkdir_cgroups 2>&1) || {
+    echo "cgroups are not writable: ${error##*$'\n'}"
+    return
+  }
+  error=$(ip address add "$(service_address)/32" dev lo 2>&1) || echo "no address can be added to lo: ${error##*$'\n'}"
 }
 
 # The roots of all cgroup hierarchies: one on v2, one for each controller on v1.
@@ -607,6 +633,7 @@ YAML
 
 start_kubelet() {
   local kubectl=("$(component kubectl)" --kubeconfig "$dir/kubeconfig")
+  start_relay
   : >"$dir/start-kubelet"
   # A new node is tainted until the controller manager has seen it ready.
   # shellcheck disable=SC2016
@@ -707,6 +734,7 @@ janitor() {
     sleep 0.05
   done
   remove_cgroups "sweep-test-$slot"
+  remove_service_addresses
   if [[ -n ${SWEEP_CLUSTER_LOGS:-} ]]; then
     mkdir -p "$SWEEP_CLUSTER_LOGS"
     cp -r "$dir"/logs/. "$SWEEP_CLUSTER_LOGS/" || true
@@ -749,7 +777,7 @@ up() {
     setsid bash "$self" run "$up_dir/cluster" "${option[@]}" 0<>"$up_dir/stdin" >"$up_dir/out" 2>"$up_dir/err" &
     pid=$!
     echo $pid >"$up_dir/pid"
-    until grep -q '^ready ' "$up_dir/out"; do
+    until grep -qs '^ready ' "$up_dir/out"; do
       if ! kill -0 $pid 2>/dev/null; then
         cat "$up_dir/err" >&2
         die "the cluster did not start"
@@ -784,6 +812,9 @@ check() {
         left+="$(cat "$slots/$slot.made") is left; "
       fi
     done
+    if command -v ip >/dev/null; then
+      left+=$(ip -o address show dev lo | grep -o '198\.19\.[0-9]*\.[0-9]*/32' | sed 's/$/ is left on lo; /' || true)
+    fi
     left+=$(find /sys/fs/cgroup -maxdepth 2 -name 'sweep-test-*' -printf '%p is left; ' 2>/dev/null || true)
     if [[ -z $left ]]; then return; fi
     ((SECONDS < end)) || die "${left%; }"

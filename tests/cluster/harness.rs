@@ -63,6 +63,16 @@ impl Cluster {
         }
     }
 
+    /// As [`Cluster::shared`], for a test program that reads the audit log.
+    #[allow(dead_code, reason = "not every test program has a use for it")]
+    pub fn audited() -> &'static Cluster {
+        static CLUSTER: OnceLock<Result<Cluster, String>> = OnceLock::new();
+        match CLUSTER.get_or_init(|| Cluster::start_with(script().env("SWEEP_CLUSTER_AUDIT", "1"), &["--node"])) {
+            Ok(cluster) => cluster,
+            Err(problem) => panic!("no test cluster: {problem}"),
+        }
+    }
+
     /// One for a single test, whose API server and controller manager are started again when they are killed.
     pub fn private() -> &'static Cluster {
         match Cluster::start(&["--node", "--restart"]) {
@@ -84,7 +94,11 @@ impl Cluster {
     }
 
     fn start(options: &[&str]) -> Result<Cluster, String> {
-        let mut supervisor = script()
+        Cluster::start_with(&mut script(), options)
+    }
+
+    fn start_with(supervisor: &mut Command, options: &[&str]) -> Result<Cluster, String> {
+        let mut supervisor = supervisor
             .arg("run")
             .args(options)
             .stdin(Stdio::piped())
@@ -193,17 +207,24 @@ impl Cluster {
 
     /// Applies YAML or JSON that may be refused.
     pub fn try_apply(&self, namespace: &str, yaml: &str) -> Said {
-        let mut child = self
-            .kubectl_command()
-            .args(["-n", namespace, "apply", "-f", "-"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("kubectl starts");
+        self.kubectl_reading(["-n", namespace, "apply", "-f", "-"], yaml)
+    }
+
+    /// Runs kubectl to its end, with `input` for it to read.
+    pub fn kubectl_reading<'a>(&self, args: impl IntoIterator<Item = &'a str>, input: &str) -> Said {
+        let mut command = self.kubectl_command();
+        command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("kubectl starts");
         // Kubectl may have ended already; then its stderr says why. Taking stdin also closes it.
-        let _ = child.stdin.take().map(|mut stdin| stdin.write_all(yaml.as_bytes()));
+        let _ = child.stdin.take().map(|mut stdin| stdin.write_all(input.as_bytes()));
         child.wait_with_output().expect("kubectl ends").into()
+    }
+
+    /// Enforces Pod Security `restricted` in a namespace, with warnings for what makes pods.
+    #[allow(dead_code, reason = "not every test program has a use for it")]
+    pub fn enforce_restricted(&self, namespace: &str) {
+        let labels = ["enforce", "warn"].map(|mode| format!("pod-security.kubernetes.io/{mode}=restricted"));
+        self.kubectl_ok(["label", "namespace", namespace, &labels[0], &labels[1]]);
     }
 
     /// A new namespace, ready for pods; deleted when the guard is dropped.
@@ -224,13 +245,24 @@ impl Cluster {
         let archive = self.dir.join(format!("image-{}.tar", name.replace(['/', ':'], "-")));
         let mut build = script();
         build.args(["image-build", "--user", user, name]).arg(&archive).args(files);
-        let mut import = script();
-        import.arg("image").arg(&self.dir).arg(&archive);
-        for command in [&mut build, &mut import] {
-            let said = output_of(command.stdin(Stdio::null()));
-            assert!(said.success, "{command:?} failed: {}", said.stderr);
-        }
+        let said = output_of(build.stdin(Stdio::null()));
+        assert!(said.success, "{build:?} failed: {}", said.stderr);
+        self.load_archive(&archive);
         let _ = fs::remove_file(archive);
+    }
+
+    /// Loads a docker or OCI archive into the node.
+    pub fn load_archive(&self, archive: &Path) {
+        let mut import = script();
+        import.arg("image").arg(&self.dir).arg(archive);
+        let said = output_of(import.stdin(Stdio::null()));
+        assert!(said.success, "{import:?} failed: {}", said.stderr);
+    }
+
+    /// Where it keeps its files: what lies there goes with it.
+    #[allow(dead_code, reason = "not every test program has a use for it")]
+    pub fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// Gives the node `count` of an extended resource, such as `nvidia.com/gpu`: the real scheduler then places by it.

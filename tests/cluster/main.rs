@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod docs;
+mod examples;
 mod faults;
 mod harness;
 mod mistakes;
@@ -9,6 +11,8 @@ mod observer;
 mod operator;
 mod proxy;
 mod sweeps;
+#[path = "../data/wrong.rs"]
+mod wrong;
 
 use harness::{Cluster, LIMIT, require_node, wait_for};
 

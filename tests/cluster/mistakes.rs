@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Cluster, LIMIT, Namespace, require_node, wait_for};
 use crate::operator::*;
+use crate::wrong::{with, wrong};
 
 /// The message of the Trial once it has the phase.
 fn trial_message(namespace: &Namespace, trial: &str, phase: &str, phrase: &str) -> String {
@@ -19,42 +20,9 @@ fn trial_message(namespace: &Namespace, trial: &str, phase: &str, phrase: &str) 
 fn the_api_server_refuses_wrong_studies_and_names_the_field() {
     let cluster = prepared();
     let namespace = cluster.namespace("refused");
-    let wrong: [(&str, Value, &str); 16] = [
-        ("/spec/maxTrials", json!(0), "spec.maxTrials"),
-        (
-            "/spec/sampler",
-            json!({"random": {}, "grid": {}}),
-            "exactly one of auto, random, grid, sobol, tpe, gp and cmaes",
-        ),
-        ("/spec/sampler", json!({}), "exactly one of auto, random, grid, sobol, tpe, gp and cmaes"),
-        (
-            "/spec/pruner",
-            json!({"median": {}, "hyperband": {"minSteps": 1, "maxSteps": 9}}),
-            "exactly one of median and hyperband",
-        ),
-        ("/spec/parameters/0/double/max", json!(-1), "min must be below max"),
-        ("/spec/parameters/0/double/scale", json!("Log"), "a Log scale needs min above 0"),
-        ("/spec/parameters/0/double/scale", json!("log"), "supported values"),
-        ("/spec/parameters/0/when", json!([{"parameter": "y", "in": ["a"]}]), "must name an earlier parameter"),
-        ("/spec/parameters/0/int", json!({"min": 1, "max": 2}), "exactly one of double, int, discrete and categorical"),
-        (
-            "/spec/parameters/0/when",
-            json!([{"parameter": "x", "in": ["a"], "min": 1}]),
-            "either in, or min and max or one of them",
-        ),
-        ("/spec/parameters/0/double/prior", json!({}), "exactly one of normal and logNormal"),
-        ("/spec/parameters/0/double/prior", json!({"logNormal": {}}), "a logNormal prior needs min above 0"),
-        ("/spec/sampler", json!({"tpe": {"candidates": 0}}), "spec.sampler.tpe.candidates"),
-        ("/spec/objectives", json!([]), "spec.objectives"),
-        ("/spec/maxDuration", json!("an hour"), "spec.maxDuration"),
-        ("/metadata/name", json!("a-name-that-is-longer-than-forty-characters-is-refused"), "at most 40 characters"),
-    ];
-    for (pointer, value, phrase) in wrong {
-        let mut study = shell_study("wrong", "true");
-        let (parent, key) = pointer.rsplit_once('/').unwrap();
-        study.pointer_mut(parent).unwrap()[key] = value.clone();
-        let said = cluster.try_apply(&namespace.name, &study.to_string());
-        assert!(!said.success && said.stderr.contains(phrase), "{pointer} = {value}: {}", said.stderr);
+    for (pointer, new, phrase) in wrong() {
+        let said = cluster.try_apply(&namespace.name, &with(pointer, &new).to_string());
+        assert!(!said.success && said.stderr.contains(phrase), "{pointer} = {new}: {}", said.stderr);
     }
     let mut study = shell_study("wrong", "true");
     study["spec"]["maxTrails"] = json!(3);

@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use crate::harness::{Cluster, LIMIT, Namespace, wait_for};
 
 pub const SWEEP: &str = env!("CARGO_BIN_EXE_sweep");
-const SIDECAR_IMAGE: &str = "localhost/sweep:dev";
+/// The operator's image, which is also the sidecar's.
+pub const SIDECAR_IMAGE: &str = "localhost/sweep-operator:dev";
 
 /// The cluster with our CRDs, and with the images of the operator, of the digits trainer, and of a shell.
 pub fn prepared() -> &'static Cluster {
@@ -24,13 +25,27 @@ pub fn prepared() -> &'static Cluster {
 /// Gives a cluster our CRDs and the images.
 pub fn prepare(cluster: &Cluster) {
     cluster.install_crds();
+    prepare_images(cluster);
+}
+
+/// Gives a cluster's node the images.
+pub fn prepare_images(cluster: &Cluster) {
     if cluster.node().is_ok() {
         let digits = digits();
-        cluster.load_image(SIDECAR_IMAGE, "65532", &[&format!("{SWEEP}:/sweep")]);
+        cluster.load_archive(&image_archive());
         cluster.load_image("localhost/sweep-digits:dev", "65532", &[&format!("{}:/usr/bin/digits", digits.display())]);
         let shell = ["/bin/dash:/bin/sh", "/bin/sleep", "/bin/date"];
         cluster.load_image("localhost/shell:dev", "65532", &shell);
     }
+}
+
+/// The image that is shipped, as `make image` has built it.
+pub fn image_archive() -> PathBuf {
+    let target = Path::new(SWEEP).ancestors().nth(2).unwrap();
+    let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+    let path = target.join(format!("image/sweep-operator-{architecture}.tar"));
+    assert!(path.exists(), "{} is missing: run `make image` first", path.display());
+    path
 }
 
 /// The example trainer, which `cargo test` has built.

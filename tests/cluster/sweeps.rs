@@ -282,3 +282,40 @@ fn a_losing_job_is_deleted_soon_after_the_line_that_lost() {
         took[2]
     );
 }
+
+#[test]
+fn the_newest_finished_jobs_are_kept_and_all_results() {
+    let cluster = prepared();
+    if !require_node(cluster) {
+        return;
+    }
+    let namespace = cluster.namespace("history");
+    let _operator = Operator::start(cluster, &namespace);
+    let mut study = shell_study("kept", "echo \"{\\\"score\\\": $x}\" >> $SWEEP_METRICS");
+    study["spec"]["maxTrials"] = json!(5);
+    study["spec"]["parallelism"] = json!(1);
+    study["spec"]["finishedJobsHistoryLimit"] = json!(2);
+    // The first is the best: its Job stays as long as its Study runs.
+    study["spec"]["initialAssignments"] = json!([0.9, 0.1, 0.2, 0.3, 0.4].map(|x| json!({"x": x.to_string()})));
+    namespace.apply(&study.to_string());
+    wait_for_end(&namespace, "kept");
+    let jobs = || {
+        let list = namespace.get(&["jobs"]).unwrap();
+        let name = |job: &Value| job["metadata"]["name"].as_str().unwrap().to_owned();
+        list["items"].as_array().unwrap().iter().map(name).collect::<Vec<_>>()
+    };
+    wait_for("the two newest Jobs, and no other", LIMIT, || match jobs() {
+        jobs if jobs == ["kept-0003", "kept-0004"] => Ok(()),
+        jobs => Err(jobs),
+    });
+    let trials = trials(&namespace, "kept");
+    assert!(trials.len() == 5 && trials.iter().all(|trial| trial["status"]["phase"] == "Succeeded"), "{trials:#?}");
+    assert_eq!(namespace.get(&["study", "kept"]).unwrap()["status"]["best"]["trial"], "kept-0000");
+    // More are kept: none comes back, and the next ones stay.
+    let edit = json!({"spec": {"finishedJobsHistoryLimit": 3, "maxTrials": 6}}).to_string();
+    namespace.kubectl_ok(&["patch", "study", "kept", "--type=merge", "-p", &edit]);
+    wait_for("three Jobs", LIMIT, || match jobs() {
+        jobs if jobs == ["kept-0003", "kept-0004", "kept-0005"] => Ok(()),
+        jobs => Err(jobs),
+    });
+}

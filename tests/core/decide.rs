@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use sweep_operator::core::pruner::{Hyperband, Median, Pruner};
-use sweep_operator::core::sampler::Sampler;
+use sweep_operator::core::sampler::{Grid, Random, Sampler, Sobol};
 use sweep_operator::core::{
-    Assignments, Best, Decision, Direction, Domain, EndReason, Failure, Limits, Parameter, Phase, Recorded, Scale,
-    Space, State, Study, Trial, ValueOf, stream,
+    Assignments, Best, Decision, DesiredState, Direction, Domain, EndReason, Failure, Limits, Parameter, Phase,
+    Recorded, Scale, Space, State, Study, Trial, ValueOf, stream,
 };
 
 use crate::space::{self, decide};
@@ -180,7 +180,7 @@ impl World {
         let done = if kill { self.dice.below(writes + 1) } else { writes };
         for stop in decision.stops.iter().take(done) {
             let trial = self.trials.get_mut(&stop.index).unwrap();
-            trial.stopped = true;
+            trial.desired = DesiredState::Stopped;
             self.reasons.insert(stop.index, stop.reason.clone());
         }
         if done > decision.stops.len() {
@@ -221,7 +221,7 @@ impl World {
             return true;
         }
         let step = trial.series.last_step().unwrap_or(0) + fate.stride;
-        let ended = if trial.stopped {
+        let ended = if trial.desired == DesiredState::Stopped {
             let pruned = self.reasons.get(&index).is_some_and(|reason| reason == "Pruned");
             Some(if pruned { Phase::Pruned } else { Phase::Stopped })
         } else if trial.phase == Phase::Pending {
@@ -255,7 +255,7 @@ impl World {
         if self.dice.chance(0.5) {
             self.trials.remove(&index);
         } else if let Some(trial) = self.trials.get_mut(&index).filter(|trial| trial.can_be_stopped()) {
-            trial.stopped = true;
+            trial.desired = DesiredState::Stopped;
         }
     }
 
@@ -310,7 +310,7 @@ fn initial(texts: &[(&str, &str)]) -> Vec<Assignments> {
 fn any_study(seed: u64) -> Study {
     let mut dice = Dice(stream(seed, "study", 0));
     let finite = dice.chance(0.5);
-    let samplers = [Sampler::Random, Sampler::Sobol, Sampler::Grid];
+    let samplers = [Sampler::Random(Random), Sampler::Sobol(Sobol), Sampler::Grid(Grid)];
     let sampler = samplers[dice.below(if finite { 3 } else { 2 })];
     let mut study = space::study(if finite { small() } else { endless() }, sampler, seed);
     study.initial = initial(&[("1", "w2"), ("1", "w0"), ("1", "w1")][..dice.below(4)]);
@@ -378,7 +378,7 @@ fn a_kill_at_any_point_loses_no_trial() {
 fn a_finite_space_is_worked_off_also_with_gaps_in_the_indices() {
     for seed in 0..60 {
         println!("seed {seed}");
-        let samplers = [Sampler::Random, Sampler::Sobol, Sampler::Grid];
+        let samplers = [Sampler::Random(Random), Sampler::Sobol(Sobol), Sampler::Grid(Grid)];
         let mut study = space::study(small(), samplers[seed as usize % 3], seed);
         study.initial = initial(&[("3", "w1"), ("4", "w0")]);
         study.parallelism = 3;
@@ -465,7 +465,7 @@ fn raising_the_target_reopens_a_study_and_an_unreached_one_goes_on() {
 }
 
 fn small_study() -> Study {
-    space::study(small(), Sampler::Grid, 5)
+    space::study(small(), Sampler::Grid(Grid), 5)
 }
 
 fn with_phase(index: u32, phase: Phase, value: Option<f64>) -> Trial {
@@ -524,7 +524,7 @@ fn the_deadline_ends_a_study_and_stops_what_runs() {
     let mut study = small_study();
     study.limits.max_duration = Some(SignedDuration::from_hours(1));
     let history = [with_phase(0, Phase::Succeeded, Some(0.1)), with_phase(1, Phase::Running, None)];
-    let recorded = Recorded { start: Some(at(0)), last_index: Some(1), ended: None };
+    let recorded = Recorded { start: Some(at(0)), last_index: Some(1), ..Recorded::default() };
     let before = decide(&study, &history, 0, &recorded, at(3_599));
     assert_eq!((before.state, before.look_again), (State::Running, Some(at(3_600))));
     let after = decide(&study, &history, 0, &recorded, at(3_600));
@@ -539,7 +539,7 @@ fn the_deadline_ends_a_study_and_stops_what_runs() {
 fn an_end_without_a_result_is_a_failure() {
     let mut study = small_study();
     study.limits.max_duration = Some(SignedDuration::from_hours(1));
-    let recorded = Recorded { start: Some(at(0)), last_index: None, ended: None };
+    let recorded = Recorded { start: Some(at(0)), last_index: None, ..Recorded::default() };
     let decision = decide(&study, &[], 0, &recorded, at(4_000));
     assert_eq!(decision.state, State::Ended(EndReason::NoSuccessfulTrial));
     assert!(EndReason::NoSuccessfulTrial.is_failure());
@@ -730,7 +730,7 @@ fn a_job_that_is_not_gone_yet_holds_its_place() {
 
 #[test]
 fn the_indices_end_before_they_start_over() {
-    let recorded = Recorded { start: None, last_index: Some(u32::MAX), ended: None };
+    let recorded = Recorded { start: None, last_index: Some(u32::MAX), ..Recorded::default() };
     let decision = decide(&small_study(), &[], 0, &recorded, at(0));
     assert_eq!(decision.proposals, []);
     assert_eq!(decision.recorded.last_index, Some(u32::MAX));

@@ -2,13 +2,17 @@
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
-mod build;
 mod decide;
 mod files;
+mod house;
+mod job;
 mod metrics;
 mod pruners;
+mod reference;
 mod samplers;
 mod space;
 mod support;
 mod validation;
 mod waste;
+#[path = "../data/wrong.rs"]
+mod wrong;

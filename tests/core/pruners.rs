@@ -1,10 +1,10 @@
 //! Which running trials a pruner stops, and what it says.
 
 use jiff::Timestamp;
-use sweep_operator::core::pruner::{Hyperband, Median, Pruner, Verdict, reports_at_end};
-use sweep_operator::core::sampler::Sampler;
+use sweep_operator::core::pruner::{Algorithm, Hyperband, Median, Pruner, Verdict, reports_at_end};
+use sweep_operator::core::sampler::{Random, Sampler};
 use sweep_operator::core::{
-    Direction, Domain, Parameter, Phase, Recorded, Scale, Series, Space, Study, Trial, ValueOf,
+    DesiredState, Direction, Domain, Parameter, Phase, Recorded, Scale, Series, Space, Study, Trial, ValueOf,
 };
 
 use crate::space::{self, decide};
@@ -12,7 +12,7 @@ use crate::space::{self, decide};
 fn study(pruner: Pruner, direction: Direction) -> Study {
     let domain = Domain::Double { min: 0.0, max: 1.0, scale: Scale::Linear, step: None };
     let parameter = Parameter { name: "x".to_owned(), domain, when: Vec::new(), inactive_value: None };
-    let mut study = space::study(Space::new(vec![parameter]), Sampler::Random, 1);
+    let mut study = space::study(Space::new(vec![parameter]), Sampler::Random(Random), 1);
     study.objective.direction = direction;
     study.pruner = Some(pruner);
     study
@@ -42,7 +42,7 @@ fn succeeded(index: u32, points: &[(u64, f64)]) -> Trial {
 }
 
 fn verdicts(study: &Study, history: &[Trial]) -> Vec<Verdict> {
-    study.pruner.as_ref().unwrap().verdicts(study, history)
+    study.pruner.as_ref().unwrap().verdicts(&study.problem(study.budget()), history)
 }
 
 fn stopped(study: &Study, history: &[Trial]) -> Vec<u32> {
@@ -169,7 +169,7 @@ fn a_trial_that_beats_the_best_finished_value_is_never_stopped() {
 #[test]
 fn who_is_stopped_already_is_not_stopped_again() {
     let mut loser = running(1, &[(1, 0.1)]);
-    loser.stopped = true;
+    loser.desired = DesiredState::Stopped;
     assert_eq!(stopped(&median(1, 0, 1), &[succeeded(0, &[(1, 0.9)]), loser]), [0_u32; 0]);
 }
 
@@ -196,7 +196,7 @@ fn brackets_have_hyperband_s_shares_and_are_interleaved() {
     let weights = [27, 12, 6, 4];
     let mut dealt = [0_u32; 4];
     for index in 0..98 {
-        dealt[hyperband.bracket(index) as usize] += 1;
+        dealt[hyperband.bracket(index).unwrap() as usize] += 1;
         for (bracket, weight) in weights.iter().enumerate() {
             let share = f64::from(index + 1) * f64::from(*weight) / 49.0;
             let off = (f64::from(dealt[bracket]) - share).abs();
@@ -204,16 +204,16 @@ fn brackets_have_hyperband_s_shares_and_are_interleaved() {
         }
     }
     assert_eq!(dealt, [54, 24, 12, 8]);
-    assert_eq!(hyperband.bracket(0), 0);
+    assert_eq!(hyperband.bracket(0), Some(0));
     // The sequence starts over: any index is cheap, also the last one there is.
-    assert_eq!(hyperband.bracket(49 * 80_000_000), 0);
-    assert!(hyperband.bracket(u32::MAX) < 4);
+    assert_eq!(hyperband.bracket(49 * 80_000_000), Some(0));
+    assert!(hyperband.bracket(u32::MAX).unwrap() < 4);
 }
 
 #[test]
 fn the_largest_hyperband_deals_its_brackets() {
     let hyperband = Hyperband { min_steps: 1, max_steps: 1_000_000_000, reduction_factor: 2 };
-    assert!((0..200).all(|index| hyperband.bracket(index) <= 30));
+    assert!((0..200).all(|index| hyperband.bracket(index).unwrap() <= 30));
 }
 
 #[test]
@@ -295,7 +295,7 @@ fn a_sparse_reporter_is_judged_at_a_rung_once_it_has_passed_it() {
 }
 
 fn obstacle(study: &Study, history: &[Trial]) -> Option<String> {
-    study.pruner.as_ref().unwrap().obstacle(study, history)
+    study.pruner.as_ref().unwrap().obstacle(&study.problem(study.budget()), history)
 }
 
 fn end_of(mut trial: Trial, phase: Phase) -> Trial {
@@ -389,4 +389,19 @@ fn an_idle_pruner_is_told_in_the_message() {
         decision.message
     );
     assert!(decision.pruner_idle.is_some());
+}
+
+#[test]
+fn a_report_is_told_of_only_where_it_brings_a_trial_to_a_comparison() {
+    let told = |study: &Study, bracket, steps: &[(Option<u64>, u64)]| -> Vec<bool> {
+        let pruner = study.pruner.as_ref().unwrap();
+        steps.iter().map(|(before, after)| pruner.compares(bracket, *before, *after)).collect()
+    };
+    let every_fifth = median(1, 3, 5);
+    let steps = [(None, 1), (Some(1), 2), (Some(2), 3), (Some(3), 7), (Some(7), 8), (Some(8), 30), (None, 40)];
+    assert_eq!(told(&every_fifth, None, &steps), [false, false, true, false, true, true, true]);
+    // Rungs at 1, 3 and 9 of 27.
+    let steps = [(None, 1), (Some(1), 2), (Some(2), 3), (Some(3), 8), (Some(8), 20), (Some(20), 27)];
+    assert_eq!(told(&hyperband(27), Some(0), &steps), [true, false, true, false, true, false]);
+    assert_eq!(told(&hyperband(27), Some(2), &steps), [false, false, false, false, true, false]);
 }

@@ -2,17 +2,20 @@
 
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
-use sweep_operator::core::sampler::{Cache, Cmaes, Gp, Next, Sampler, Suggestion, Tpe, next};
+use sweep_operator::core::sampler::{Auto, Cache, Cmaes, Gp, Next, Random, Sampler, Sobol, Suggestion, Tpe};
 use sweep_operator::core::{
-    Activation, Assignments, Direction, Domain, Phase, Scale, Series, Space, Study, Trial, ValueOf, Values, stream,
+    Activation, Assignments, Direction, Domain, Phase, Recorded, Scale, Series, Space, Study, Trial, ValueOf, Values,
+    stream,
 };
 
-use crate::space::{SAMPLERS, continuous, finite, lies_in, parameter, plain, propose, space, study, trial, words};
+use crate::space::{
+    SAMPLERS, continuous, decide, finite, lies_in, parameter, plain, propose, space, study, trial, words,
+};
 
 const LEARNERS: [Sampler; 4] = [
-    Sampler::Auto,
+    Sampler::Auto(Auto),
     Sampler::Tpe(Tpe { startup_trials: 4, candidates: 24, gamma: 0.1 }),
-    Sampler::Gp(Gp { startup_trials: 4 }),
+    Sampler::Gp(Gp { startup_trials: Some(4) }),
     Sampler::Cmaes(Cmaes { sigma: 0.2, population: Some(4), restarts: 9 }),
 ];
 
@@ -65,7 +68,7 @@ impl Sweep {
             let seen = sweep.trials.iter().filter_map(|trial| trial.completed).max();
             let mut cold = Cache::default();
             let cache = cache.as_deref_mut().unwrap_or(&mut cold);
-            match next(&sweep.study, &sweep.trials, &[], index, cache) {
+            match sweep.study.propose(sweep.study.budget(), &sweep.trials, &[], index, cache) {
                 Next::Exhausted => break,
                 Next::Propose(suggestion) => {
                     let trial = Trial::proposed(index, suggestion.assignments.clone());
@@ -121,7 +124,7 @@ fn a_recorded_sweep_is_replayed_from_any_prefix_in_any_order_without_a_cache() {
         assert_eq!(sweep.proposals.len(), 40);
         for (index, (recorded, _)) in sweep.proposals.iter().enumerate() {
             let history = sweep.history_before(index);
-            let again = next(&sweep.study, &history, &[], index as u32, &mut Cache::default());
+            let again = sweep.study.propose(sweep.study.budget(), &history, &[], index as u32, &mut Cache::default());
             assert_eq!(again, Next::Propose(recorded.clone()), "{sampler:?}, trial {index}");
         }
     }
@@ -135,12 +138,12 @@ fn a_cache_of_anything_changes_no_answer() {
         // What was proposed on other parts of the history is in the cache by then.
         for index in [29, 3, 17, 16, 28, 5] {
             let history = one.history_before(index);
-            let warm = next(&one.study, &history, &[], index as u32, &mut cache);
+            let warm = one.study.propose(one.study.budget(), &history, &[], index as u32, &mut cache);
             assert_eq!(warm, Next::Propose(one.proposals[index].0.clone()), "{sampler:?}, trial {index}");
             // One of them was deleted.
             let rest = [&history[..1], &history[2..]].concat();
-            let warm = next(&one.study, &rest, &[], index as u32, &mut cache);
-            let cold = next(&one.study, &rest, &[], index as u32, &mut Cache::default());
+            let warm = one.study.propose(one.study.budget(), &rest, &[], index as u32, &mut cache);
+            let cold = one.study.propose(one.study.budget(), &rest, &[], index as u32, &mut Cache::default());
             assert_eq!(warm, cold, "{sampler:?}, trial {index}");
         }
     }
@@ -164,7 +167,9 @@ fn with_values(space: &Space, sampler: Sampler, values: &[Option<f64>]) -> (Stud
     let mut history: Vec<Trial> = Vec::new();
     let mut cache = Cache::default();
     for (index, value) in values.iter().enumerate() {
-        let Next::Propose(suggestion) = next(&study, &history, &[], index as u32, &mut cache) else { break };
+        let Next::Propose(suggestion) = study.propose(study.budget(), &history, &[], index as u32, &mut cache) else {
+            break;
+        };
         let generation = suggestion.generation;
         let trial = Trial { generation, completed: at(index as i64), ..trial(index as u32, suggestion.assignments) };
         history.push(match value {
@@ -253,7 +258,7 @@ fn share_of_failures(sampler: Sampler, seed: u64) -> f64 {
     let mut history: Vec<Trial> = Vec::new();
     let mut cache = Cache::default();
     for index in 0..80 {
-        let Next::Propose(suggestion) = next(&study, &history, &[], index, &mut cache) else { break };
+        let Next::Propose(suggestion) = study.propose(study.budget(), &history, &[], index, &mut cache) else { break };
         let x: Vec<f64> = suggestion.assignments.values().map(|text| text.parse().unwrap()).collect();
         let generation = suggestion.generation;
         let trial = Trial { generation, completed: at(index.into()), ..trial(index, suggestion.assignments) };
@@ -280,27 +285,48 @@ fn no_sampler_sits_where_trials_fail() {
     }
 }
 
+/// Its `startupTrials` left out: they follow from the budget, as those of `auto` do.
+#[test]
+fn an_edit_of_parallelism_or_max_trials_moves_no_switch() {
+    for sampler in [Sampler::Auto(Auto), Sampler::Gp(Gp { startup_trials: None })] {
+        let mut study = study(mixed(), sampler, 3);
+        (study.parallelism, study.limits.max_trials) = (5, 40);
+        let history = Sweep::run(study.clone(), 18, None).trials;
+        let first = decide(&study, &[], 0, &Recorded::default(), Timestamp::UNIX_EPOCH);
+        let recorded = Recorded { last_index: Some(17), ..first.recorded };
+        let before = decide(&study, &history, 0, &recorded, Timestamp::UNIX_EPOCH);
+        // With this budget the first twenty would be those of Sobol.
+        (study.parallelism, study.limits.max_trials) = (20, 1_000);
+        let after = decide(&study, &history, 0, &recorded, Timestamp::UNIX_EPOCH);
+        assert_eq!(after.proposals.first(), before.proposals.first(), "{}", sampler.name());
+        assert_eq!(after.proposals[0].sampler, "gp");
+        assert_eq!(after.recorded.budget, before.recorded.budget);
+        let fresh = decide(&study, &[], 0, &Recorded::default(), Timestamp::UNIX_EPOCH);
+        assert_eq!(fresh.recorded.budget, Some(study.budget()));
+    }
+}
+
 #[test]
 fn auto_goes_from_sobol_to_the_surrogate() {
-    let study = study(mixed(), Sampler::Auto, 2);
+    let study = study(mixed(), Sampler::Auto(Auto), 2);
     let sweep = Sweep::run(study.clone(), 30, None);
     assert_eq!(sweep.proposals[0].0.sampler, "sobol");
     assert_eq!(sweep.proposals[29].0.sampler, "gp");
-    assert_eq!(study.sampler.standing(&study, &[]), "auto: sobol, until 8 trials have finished");
-    assert_eq!(study.sampler.standing(&study, &sweep.trials), "auto: gp, after 8 trials of sobol");
+    assert_eq!(study.standing(study.budget(), &[]), "auto: sobol, until 8 trials have finished");
+    assert_eq!(study.standing(study.budget(), &sweep.trials), "auto: gp, after 8 trials of sobol");
     let many = Study { space: plain(vec![unit(); 41]), ..study.clone() };
-    assert_eq!(many.sampler.standing(&many, &sweep.trials), "auto: cmaes, for 41 parameters: gp takes up to 40");
+    assert_eq!(many.standing(many.budget(), &sweep.trials), "auto: cmaes, for 41 parameters: gp takes up to 40");
     let mut domains = vec![unit(); 41];
     domains.push(words(2));
     let words = Study { space: plain(domains), ..study };
-    assert_eq!(words.sampler.standing(&words, &sweep.trials), "auto: tpe, for 42 parameters: gp takes up to 40");
+    assert_eq!(words.standing(words.budget(), &sweep.trials), "auto: tpe, for 42 parameters: gp takes up to 40");
 }
 
 #[test]
 fn a_prior_draws_proposals_to_its_mean() {
     let scale = Scale::Normal { mean: 20.0, deviation: 5.0 };
     let space = plain(vec![Domain::Double { min: 0.0, max: 100.0, scale, step: None }]);
-    for sampler in [Sampler::Random, Sampler::Sobol] {
+    for sampler in [Sampler::Random(Random), Sampler::Sobol(Sobol)] {
         let study = study(space.clone(), sampler, 1);
         let draws: Vec<f64> =
             (0..400).map(|index| propose(&study, &[], index).unwrap()["p0"].parse().unwrap()).collect();
@@ -334,7 +360,7 @@ proptest! {
 fn a_series_with_pruned_trials_teaches_their_standing() {
     // Trials that were pruned at step 2 with low values are worse than those that ran on.
     let space = plain(vec![unit()]);
-    let sampler = Sampler::Gp(Gp { startup_trials: 2 });
+    let sampler = Sampler::Gp(Gp { startup_trials: Some(2) });
     let study = study(space, sampler, 4);
     let history: Vec<Trial> = (0..20)
         .map(|index| {

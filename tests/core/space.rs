@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use proptest::prelude::*;
 use serde_json::json;
-use sweep_operator::core::sampler::{Cache, Cmaes, Gp, Next, Sampler, Tpe, next};
+use sweep_operator::core::sampler::{Auto, Cache, Cmaes, Gp, Grid, Next, Random, Sampler, Sobol, Tpe};
 use sweep_operator::core::{
     Activation, Assignments, Decision, Direction, Domain, Limits, Objective, Parameter, Phase, Recorded, Scale, Space,
     Study, Trial, Value, ValueOf, Values,
@@ -14,12 +14,12 @@ use sweep_operator::core::{
 use crate::support;
 
 pub const SAMPLERS: [Sampler; 7] = [
-    Sampler::Random,
-    Sampler::Grid,
-    Sampler::Sobol,
-    Sampler::Auto,
+    Sampler::Random(Random),
+    Sampler::Grid(Grid),
+    Sampler::Sobol(Sobol),
+    Sampler::Auto(Auto),
     Sampler::Tpe(Tpe { startup_trials: 2, candidates: 24, gamma: 0.1 }),
-    Sampler::Gp(Gp { startup_trials: 2 }),
+    Sampler::Gp(Gp { startup_trials: Some(2) }),
     Sampler::Cmaes(Cmaes { sigma: 0.2, population: Some(3), restarts: 9 }),
 ];
 
@@ -50,7 +50,7 @@ pub fn decide(study: &Study, history: &[Trial], orphans: u32, recorded: &Recorde
 
 /// What the study's sampler proposes.
 pub fn propose(study: &Study, history: &[Trial], index: u32) -> Option<Assignments> {
-    match next(study, history, &[], index, &mut Cache::default()) {
+    match study.propose(study.budget(), history, &[], index, &mut Cache::default()) {
         Next::Propose(suggestion) => Some(suggestion.assignments),
         Next::Exhausted => None,
     }
@@ -289,7 +289,7 @@ fn extreme_domains_neither_panic_nor_leave_their_range() {
         }
     }
     let space = plain(domains.into_iter().cycle().take(64).collect());
-    for sampler in [Sampler::Random, Sampler::Sobol] {
+    for sampler in [Sampler::Random(Random), Sampler::Sobol(Sobol)] {
         let study = study(space.clone(), sampler, u64::MAX);
         for index in [0, 1, 65_535, 65_536, u32::MAX] {
             let proposal = propose(&study, &[], index).unwrap();
@@ -302,7 +302,7 @@ fn extreme_domains_neither_panic_nor_leave_their_range() {
 fn a_huge_finite_space_saturates_and_is_still_sampled_by_a_grid() {
     let space = plain((0..64).map(|_| words(64)).collect());
     assert_eq!(space.size(), Some(u128::MAX));
-    let study = study(space.clone(), Sampler::Grid, 3);
+    let study = study(space.clone(), Sampler::Grid(Grid), 3);
     let mut history = Vec::new();
     for index in 0..20 {
         history.push(trial(index, propose(&study, &history, index).unwrap()));
@@ -400,7 +400,7 @@ fn negative_zero_is_zero() {
 fn a_sampler_without_a_model_does_not_read_what_trials_reported() {
     // What a proposal may depend on is the set of tried configurations and the index.
     let space = plain(vec![words(4), words(4)]);
-    for sampler in [Sampler::Random, Sampler::Grid, Sampler::Sobol] {
+    for sampler in [Sampler::Random(Random), Sampler::Grid(Grid), Sampler::Sobol(Sobol)] {
         let study = study(space.clone(), sampler, 9);
         let history: Vec<Trial> = (0..8).map(|index| trial(index, space.nth(u128::from(index)))).collect();
         let mut other = history.clone();

@@ -1,10 +1,12 @@
 //! Wrong specs: each is refused with the path of the field and a message that says what is wrong.
 
+use regex::Regex;
 use serde_json::{Value, json};
 use sweep_operator::api::{StudySpec, StudyStatus, warn};
 use sweep_operator::validate::{Problem, validate, validate_immutable};
 
 use crate::support::{check, patched, spec};
+use crate::wrong::{right, with, wrong};
 
 /// The pod of the template, as a pointer and as a path.
 const POD: &str = "/jobTemplate/spec/template/spec";
@@ -97,8 +99,8 @@ fn domains() {
         ("/parameters/1/int/min", json!(9), &format!("{i}.min"), "min 9 must be below max 8"),
         ("/parameters/1/int/max", json!(1_u64 << 53), &format!("{i}.max"), "must be from"),
         ("/parameters/1/int/min", json!(-(1_i64 << 53)), &format!("{i}.min"), "must be from"),
-        ("/parameters/1/int/step", json!(0), &format!("{i}.step"), "above 0"),
-        ("/parameters/1/int/step", json!(-1), &format!("{i}.step"), "above 0"),
+        ("/parameters/1/int/step", json!(0), &format!("{i}.step"), "must be from 1"),
+        ("/parameters/1/int/step", json!(-1), &format!("{i}.step"), "must be from 1"),
         ("/parameters/1/int/step", json!(8), &format!("{i}.step"), "more than max - min"),
         ("/parameters/1/int", json!({"min": 0, "max": 8, "scale": "Log"}), &format!("{i}.min"), "above 0"),
         ("/parameters/1/int", json!({"min": 1, "max": 8, "scale": "Log", "step": 2}), &format!("{i}.step"), "exclude"),
@@ -345,7 +347,7 @@ fn samplers_pruners_and_metrics() {
     let h = "spec.pruner.hyperband";
     let m = "spec.pruner.median";
     all_are_refused(&[
-        ("/sampler", json!({}), "spec.sampler", "exactly one of auto, random, grid, sobol, tpe, gp and cmaes"),
+        ("/sampler", json!({}), "spec.sampler", "exactly one of auto, random, grid, "),
         ("/sampler", json!({"tpe": {"startupTrials": 0}}), "spec.sampler.tpe.startupTrials", "must be from 1"),
         ("/sampler", json!({"tpe": {"candidates": 1001}}), "spec.sampler.tpe.candidates", "must be from 1 to 1000"),
         ("/sampler", json!({"tpe": {"gamma": 0.6}}), "spec.sampler.tpe.gamma", "must be from 0.01 to 0.5"),
@@ -355,7 +357,7 @@ fn samplers_pruners_and_metrics() {
         ("/sampler", json!({"cmaes": {"restarts": 21}}), "spec.sampler.cmaes.restarts", "must be from 0 to 20"),
         ("/sampler", json!({"random": {}, "sobol": {}}), "spec.sampler", "exactly one"),
         ("/sampler", json!({"grid": {}}), "spec.parameters[0]", "needs a step for a double"),
-        ("/pruner", json!({}), "spec.pruner", "exactly one of median and hyperband"),
+        ("/pruner", json!({}), "spec.pruner", "exactly one of median"),
         ("/pruner", json!({"median": {}, "hyperband": {"minSteps": 1, "maxSteps": 9}}), "spec.pruner", "exactly one"),
         ("/pruner/hyperband/minSteps", json!(0), &format!("{h}.minSteps"), "must be from 1"),
         ("/pruner/hyperband/minSteps", json!(27), &format!("{h}.minSteps"), "must be below maxSteps 27"),
@@ -861,4 +863,28 @@ fn of_a_spec_that_was_edited_into_an_invalid_one_the_rest_still_holds() {
     // What cannot be edited is not guessed.
     let other: StudySpec = serde_json::from_value(patched(&[("/parameters", json!([]))])).unwrap();
     assert!(validate_immutable("digits", &other).is_none());
+}
+
+/// What is wrong with a Study; that it cannot be read is a problem, too.
+fn problems_of(study: &Value) -> Vec<Problem> {
+    let name = study["metadata"]["name"].as_str().unwrap();
+    match serde_json::from_value::<StudySpec>(study["spec"].clone()) {
+        Ok(spec) => validate(name, &spec).err().unwrap_or_default(),
+        Err(error) => vec![Problem { path: "spec".to_owned(), message: error.to_string() }],
+    }
+}
+
+/// The same table is put before a real API server in `tests/cluster/mistakes.rs`.
+#[test]
+fn what_the_api_server_refuses_is_refused_with_the_field() {
+    assert_eq!(problems_of(&right()), []);
+    let index = Regex::new("/([0-9]+)").unwrap();
+    for (pointer, new, _) in wrong() {
+        let problems = problems_of(&with(pointer, &new));
+        let object = pointer.rsplit_once('/').unwrap().0;
+        let above = index.replace_all(object, "[$1]").replace('/', ".");
+        let above = above.trim_start_matches('.');
+        let names_it = |problem: &Problem| problem.path.starts_with(above) || problem.path == "spec";
+        assert!(problems.iter().any(names_it), "{pointer} = {new}: {problems:?}");
+    }
 }

@@ -3,7 +3,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use rstest::rstest;
-use sweep_operator::core::sampler::{Cache, Cmaes, Gp, Next, Sampler, Suggestion, Tpe, next};
+use sweep_operator::core::sampler::{Auto, Cache, Cmaes, Gp, Grid, Next, Random, Sampler, Sobol, Suggestion, Tpe};
 use sweep_operator::core::{
     Assignments, Direction, Domain, Failure, Objective, Phase, Scale, Space, Study, Trial, ValueOf, stream,
 };
@@ -54,7 +54,7 @@ fn sweep(study: &Study, count: usize, workers: usize, objective: impl Fn(&[f64],
             continue;
         }
         let Next::Propose(Suggestion { assignments, generation, .. }) =
-            next(study, &trials, &[], trials.len() as u32, &mut cache)
+            study.propose(study.budget(), &trials, &[], trials.len() as u32, &mut cache)
         else {
             panic!("a continuum is not exhausted")
         };
@@ -86,7 +86,8 @@ fn tempting(kind: &str, x: &[f64], index: u32) -> Option<f64> {
 
 #[rstest]
 fn no_configuration_is_tried_twice_nor_one_that_no_trainer_could_tell_from_it(
-    #[values(Sampler::Random, Sampler::Sobol, Sampler::Auto, Sampler::Tpe(Tpe::default()))] sampler: Sampler,
+    #[values(Sampler::Random(Random), Sampler::Sobol(Sobol), Sampler::Auto(Auto), Sampler::Tpe(Tpe::default()))]
+    sampler: Sampler,
     #[values(
         "monotone, its optimum in a corner",
         "flat",
@@ -97,7 +98,7 @@ fn no_configuration_is_tried_twice_nor_one_that_no_trainer_could_tell_from_it(
     kind: &str,
     #[values(1, 8)] workers: usize,
 ) {
-    let count = if sampler == Sampler::Auto { 50 } else { 200 };
+    let count = if sampler == Sampler::Auto(Auto) { 50 } else { 200 };
     for domains in [vec![log()], vec![log(), linear()]] {
         let study = Study { parallelism: workers as u32, ..minimised(plain(domains), sampler, 3) };
         let points = sweep(&study, count, workers, |x, index| tempting(kind, x, index));
@@ -121,7 +122,7 @@ fn cmaes_comes_close_only_once_it_has_converged_and_never_back(
 #[test]
 fn trials_that_run_at_the_same_time_keep_apart() {
     for workers in [4, 8] {
-        let study = Study { parallelism: workers, ..minimised(plain(vec![linear()]), Sampler::Auto, 9) };
+        let study = Study { parallelism: workers, ..minimised(plain(vec![linear()]), Sampler::Auto(Auto), 9) };
         let points = sweep(&study, 60, workers as usize, |x, _| Some((x[0] - 0.4) * (x[0] - 0.4)));
         for together in points.windows(workers as usize) {
             assert!(least_distance(together) > SPACING, "{together:?}");
@@ -131,7 +132,7 @@ fn trials_that_run_at_the_same_time_keep_apart() {
 
 #[test]
 fn the_surrogate_meets_the_optimum_all_the_same() {
-    let study = minimised(plain(vec![linear(), linear()]), Sampler::Auto, 5);
+    let study = minimised(plain(vec![linear(), linear()]), Sampler::Auto(Auto), 5);
     let far = |x: &[f64]| x.iter().map(|x| (x - 0.6123) * (x - 0.6123)).sum::<f64>();
     let points = sweep(&study, 50, 1, |x, _| Some(far(x)));
     let best = points.iter().map(|x| far(x)).fold(f64::INFINITY, f64::min);
@@ -157,15 +158,18 @@ fn a_bound_on_a_logarithmic_scale_is_written_as_the_user_wrote_it() {
     assert_eq!(study.space.parameters()[0].domain.text(study.space.parameters()[0].domain.at_unit(lowest)), "0.0001");
 }
 
-const GP: Sampler = Sampler::Gp(Gp { startup_trials: 4 });
+const GP: Sampler = Sampler::Gp(Gp { startup_trials: Some(4) });
 
 #[test]
 fn a_grid_too_large_to_be_permuted_is_shuffled_too() {
     let hundred = || Domain::Int { min: 1, max: 100, scale: Scale::Linear, step: 1 };
-    let study = minimised(plain(vec![hundred(); 20]), Sampler::Grid, 3);
+    let study = minimised(plain(vec![hundred(); 20]), Sampler::Grid(Grid), 3);
     let mut trials: Vec<Trial> = Vec::new();
     for index in 0..40 {
-        let Next::Propose(suggestion) = next(&study, &trials, &[], index, &mut Cache::default()) else { panic!() };
+        let Next::Propose(suggestion) = study.propose(study.budget(), &trials, &[], index, &mut Cache::default())
+        else {
+            panic!()
+        };
         trials.push(Trial::proposed(index, suggestion.assignments));
     }
     for parameter in study.space.parameters() {
@@ -190,8 +194,12 @@ impl History {
     /// The next trial; it ends so. With it what proposed it, and its configuration.
     fn run(&mut self, failure: Option<Failure>) -> (&'static str, Assignments) {
         let index = self.trials.len();
-        let cached = next(&self.study, &self.trials, &[], index as u32, &mut self.cache);
-        assert_eq!(cached, next(&self.study, &self.trials, &[], index as u32, &mut Cache::default()), "cached or cold");
+        let cached = self.study.propose(self.study.budget(), &self.trials, &[], index as u32, &mut self.cache);
+        assert_eq!(
+            cached,
+            self.study.propose(self.study.budget(), &self.trials, &[], index as u32, &mut Cache::default()),
+            "cached or cold"
+        );
         let Next::Propose(suggestion) = cached else { panic!("exhausted") };
         self.trials.push(Trial {
             phase: if failure.is_some() { Phase::Failed } else { Phase::Succeeded },
@@ -213,7 +221,7 @@ fn with_initial(sampler: Sampler) -> History {
 
 #[test]
 fn what_failed_before_any_had_succeeded_is_tried_again_once_one_has_the_initial_ones_first() {
-    for sampler in [Sampler::Auto, Sampler::Random, Sampler::Tpe(Tpe::default())] {
+    for sampler in [Sampler::Auto(Auto), Sampler::Random(Random), Sampler::Tpe(Tpe::default())] {
         let mut history = with_initial(sampler);
         let failed: Vec<_> = (0..4).map(|_| history.run(Some(Failure::Error)).1).collect();
         let (by, _) = history.run(None);
@@ -226,7 +234,7 @@ fn what_failed_before_any_had_succeeded_is_tried_again_once_one_has_the_initial_
 
 #[test]
 fn under_an_edited_template_what_failed_is_tried_again_at_once() {
-    let mut history = with_initial(Sampler::Auto);
+    let mut history = with_initial(Sampler::Auto(Auto));
     let failed: Vec<_> = (0..3).map(|_| history.run(Some(Failure::Error)).1).collect();
     history.study.template += 1;
     assert_eq!(history.run(Some(Failure::Error)), ("retry", failed[0].clone()), "the initial one first");
@@ -240,7 +248,7 @@ fn under_an_edited_template_what_failed_is_tried_again_at_once() {
 #[case::out_of_memory(Failure::OutOfMemory)]
 #[case::diverged(Failure::Diverged)]
 fn a_failure_that_speaks_of_its_configuration_is_not_tried_again(#[case] failure: Failure) {
-    let mut history = with_initial(Sampler::Auto);
+    let mut history = with_initial(Sampler::Auto(Auto));
     history.run(None);
     let (_, failed) = history.run(Some(failure));
     for _ in 0..20 {
@@ -251,7 +259,7 @@ fn a_failure_that_speaks_of_its_configuration_is_not_tried_again(#[case] failure
 
 #[test]
 fn what_says_nothing_of_its_configuration_is_tried_once_more_and_no_more() {
-    let mut history = with_initial(Sampler::Auto);
+    let mut history = with_initial(Sampler::Auto(Auto));
     history.run(None);
     let (_, failed) = history.run(Some(Failure::Surroundings));
     assert_eq!(history.run(Some(Failure::Surroundings)), ("retry", failed.clone()));
@@ -280,20 +288,23 @@ fn failures_that_teach_nothing_keep_no_sampler_away_from_their_neighbourhood() {
         let with = |trials: &[Trial]| {
             let stopped = wasted.iter().cloned().map(|trial| Trial { phase: Phase::Stopped, failure: None, ..trial });
             let all: Vec<Trial> = stopped.chain(trials.iter().cloned()).collect();
-            next(&history.study, &all, &[], 20, &mut Cache::default())
+            history.study.propose(history.study.budget(), &all, &[], 20, &mut Cache::default())
         };
-        let failed = next(&history.study, &history.trials, &[], 20, &mut Cache::default());
+        let failed = history.study.propose(history.study.budget(), &history.trials, &[], 20, &mut Cache::default());
         assert_eq!(failed, with(&taught.trials), "{sampler:?}: a trial that was stopped teaches nothing either");
     }
 }
 
 #[test]
 fn a_finite_space_is_not_exhausted_by_failures_that_teach_nothing() {
-    let mut history = History::new(minimised(plain(vec![words(3)]), Sampler::Random, 4));
+    let mut history = History::new(minimised(plain(vec![words(3)]), Sampler::Random(Random), 4));
     let first = history.run(Some(Failure::Error)).1;
     history.run(None);
     assert_eq!(history.run(None), ("retry", first));
     history.run(None);
     let index = history.trials.len() as u32;
-    assert_eq!(next(&history.study, &history.trials, &[], index, &mut Cache::default()), Next::Exhausted);
+    assert_eq!(
+        history.study.propose(history.study.budget(), &history.trials, &[], index, &mut Cache::default()),
+        Next::Exhausted
+    );
 }

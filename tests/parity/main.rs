@@ -224,6 +224,28 @@ async fn script(client: Client) -> Vec<String> {
     let other =
         c.get("a list by another label", &format!("{trials}?labelSelector=sweep-operator.dev/study=other")).await;
     c.note("items", &json!(other["items"].as_array().unwrap().len()));
+    let running = "status.phase!=Succeeded,status.phase!=Pruned,status.phase!=Failed,status.phase!=Stopped";
+    for (what, selector) in [
+        ("the unfinished of the Study", format!("fieldSelector=spec.study=parity,{running}")),
+        ("the unfinished of another", format!("fieldSelector=spec.study=other,{running}")),
+        ("those of a phase", "fieldSelector=status.phase=Running".to_owned()),
+        ("those without a phase", "fieldSelector=status.phase=".to_owned()),
+        ("all but those of a phase", "fieldSelector=status.phase!=Running".to_owned()),
+        ("one by its name", "fieldSelector=metadata.name=parity-0001".to_owned()),
+        (
+            "those without a label",
+            "labelSelector=sweep-operator.dev/study=parity,!sweep-operator.dev/recorded".to_owned(),
+        ),
+        ("those without a label that all have", "labelSelector=!sweep-operator.dev/study".to_owned()),
+        ("those with a label", "labelSelector=sweep-operator.dev/study".to_owned()),
+        ("those with another label", "labelSelector=sweep-operator.dev/study!=parity".to_owned()),
+        ("by a field that nobody selects by", "fieldSelector=spec.index=0".to_owned()),
+    ] {
+        let list = c.get(what, &format!("{trials}?{}", selector.replace(',', "%2C").replace('!', "%21"))).await;
+        let names: Vec<&Value> =
+            list["items"].as_array().into_iter().flatten().map(|trial| &trial["metadata"]["name"]).collect();
+        c.note("they are", &json!(names));
+    }
     c.delete("a deletion of another UID", &one, json!({"preconditions": {"uid": "another"}})).await;
     c.delete("a deletion", &one, json!({"preconditions": {"uid": uid}})).await;
     c.gone("the Trial", &one).await;

@@ -50,6 +50,8 @@ pub struct Api {
     pub paused: Arc<Mutex<Option<Instant>>>,
     /// How many calls were made.
     pub calls: Arc<Mutex<u64>>,
+    /// What was asked for: verbs, groups and resources as RBAC names them.
+    pub asked: Arc<Mutex<BTreeSet<(String, String, String)>>>,
     /// Kinds of which events were left out: their watches end in 410 until one starts from the list that was
     /// given out since, at this version. An answer may be lost on its way, so that one 410 is not enough.
     pub behind: Arc<Mutex<BTreeMap<&'static str, Option<u64>>>>,
@@ -106,6 +108,7 @@ impl Api {
             spent: Arc::default(),
             paused: Arc::default(),
             calls: Arc::default(),
+            asked: Arc::default(),
             behind: Arc::default(),
             removed: None,
             turns: Turns::default(),
@@ -168,6 +171,7 @@ impl Api {
         }
         let last = {
             *self.calls.lock().unwrap() += 1;
+            self.asked.lock().unwrap().insert(right(&verb, &path, &target, is_watch));
             let mut left = self.calls_left.lock().unwrap();
             if let Some(left) = left.as_mut() {
                 *left = left.saturating_sub(1);
@@ -223,8 +227,11 @@ impl Api {
                 "POST" => store.create(Actor::Operator, kind, body.clone(), param("dryRun").is_some()),
                 _ => {
                     let selector = Selector::new(param);
-                    let of_one_study = selector.labels.iter().any(|(_, value)| value.is_some());
-                    let items: Vec<Value> = match self.removed == Some(Removed::LiveList) && of_one_study {
+                    if let Some(field) = selector.unsupported(kind) {
+                        return Err(refusal(400, "BadRequest", format!("field label not supported: {field}")));
+                    }
+                    let items: Vec<Value> = match self.removed == Some(Removed::LiveList) && selector.is_of_one_study()
+                    {
                         true => store.of_kind_at(kind, Instant::now() - Duration::from_secs(20)),
                         false => store.of_kind(kind).cloned().collect(),
                     };
@@ -548,37 +555,98 @@ impl Target {
     }
 }
 
+/// What a call needs, as RBAC names it.
+fn right(method: &str, path: &str, target: &Target, is_watch: bool) -> (String, String, String) {
+    let verb = match (method, &target.name) {
+        _ if is_watch => "watch",
+        ("GET", Some(_)) => "get",
+        ("GET", None) => "list",
+        ("POST", _) => "create",
+        ("DELETE", None) => "deletecollection",
+        ("DELETE", _) => "delete",
+        ("PUT", _) => "update",
+        _ => "patch",
+    };
+    let group = path.strip_prefix("/apis/").and_then(|rest| rest.split('/').next()).unwrap_or_default();
+    let subresource = target.subresource.as_ref().map(|name| format!("/{name}")).unwrap_or_default();
+    (verb.to_owned(), group.to_owned(), format!("{}{subresource}", target.kind))
+}
+
 /// Labels and fields to select by.
 struct Selector {
-    labels: Vec<(String, Option<String>)>,
-    fields: Vec<(String, String)>,
+    labels: Vec<Requirement>,
+    fields: Vec<Requirement>,
+}
+
+/// What a label or a field has to be.
+enum Requirement {
+    Is(String, String),
+    IsNot(String, String),
+    Exists(String),
+    DoesNotExist(String),
+}
+
+impl Requirement {
+    fn all(text: Option<String>) -> Vec<Requirement> {
+        let parts = text.unwrap_or_default();
+        let parts = parts.split(',').filter(|part| !part.is_empty());
+        let requirement = |part: &str| match (part.split_once("!="), part.split_once('='), part.strip_prefix('!')) {
+            (Some((name, value)), ..) => Requirement::IsNot(name.to_owned(), value.to_owned()),
+            (_, Some((name, value)), _) => Requirement::Is(name.to_owned(), value.trim_start_matches('=').to_owned()),
+            (.., Some(name)) => Requirement::DoesNotExist(name.to_owned()),
+            _ => Requirement::Exists(part.to_owned()),
+        };
+        parts.map(requirement).collect()
+    }
+
+    fn name(&self) -> &str {
+        let (Requirement::Is(name, _) | Requirement::IsNot(name, _)) = self else {
+            let (Requirement::Exists(name) | Requirement::DoesNotExist(name)) = self else { unreachable!() };
+            return name;
+        };
+        name
+    }
+
+    /// Whether it is met by what is there.
+    fn takes(&self, found: Option<&str>) -> bool {
+        match self {
+            Requirement::Is(_, value) => found == Some(value),
+            Requirement::IsNot(_, value) => found != Some(value),
+            Requirement::Exists(_) => found.is_some(),
+            Requirement::DoesNotExist(_) => found.is_none(),
+        }
+    }
 }
 
 impl Selector {
     fn new(param: &impl Fn(&str) -> Option<String>) -> Selector {
-        let split = |text: Option<String>| {
-            text.unwrap_or_default().split(',').filter(|part| !part.is_empty()).map(str::to_owned).collect::<Vec<_>>()
+        Selector { labels: Requirement::all(param("labelSelector")), fields: Requirement::all(param("fieldSelector")) }
+    }
+
+    /// The field that a kind cannot be selected by, if there is one: of a custom resource those of its CRD can.
+    fn unsupported(&self, kind: &str) -> Option<&str> {
+        let selectable: &[&str] = match kind {
+            "studies" => &[],
+            "trials" => &["spec.study", "status.phase"],
+            _ => return None,
         };
-        let labels = split(param("labelSelector")).into_iter().map(|part| match part.split_once('=') {
-            Some((name, value)) => (name.to_owned(), Some(value.trim_start_matches('=').to_owned())),
-            None => (part, None),
-        });
-        let fields = split(param("fieldSelector")).into_iter().filter_map(|part| {
-            let (name, value) = part.split_once('=')?;
-            Some((name.to_owned(), value.to_owned()))
-        });
-        Selector { labels: labels.collect(), fields: fields.collect() }
+        let metadata = ["metadata.name", "metadata.namespace"];
+        let mut names = self.fields.iter().map(Requirement::name);
+        names.find(|name| !metadata.contains(name) && !selectable.contains(name))
     }
 
     fn takes(&self, object: &Value) -> bool {
         let labels = &object["metadata"]["labels"];
-        self.labels.iter().all(|(name, value)| match value {
-            Some(value) => labels[name] == **value,
-            None => !labels[name].is_null(),
-        }) && self.fields.iter().all(|(path, value)| {
-            let found = path.split('.').fold(object, |object, part| &object[part]);
-            found.as_str().unwrap_or_default() == value
-        })
+        // A field that is not there is empty.
+        let field =
+            |path: &str| path.split('.').fold(object, |object, part| &object[part]).as_str().unwrap_or_default();
+        self.labels.iter().all(|label| label.takes(labels[label.name()].as_str()))
+            && self.fields.iter().all(|required| required.takes(Some(field(required.name()))))
+    }
+
+    /// Whether it is about one Study.
+    fn is_of_one_study(&self) -> bool {
+        self.labels.iter().chain(&self.fields).any(|required| matches!(required, Requirement::Is(..)))
     }
 }
 

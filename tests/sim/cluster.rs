@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{Rng, SeedableRng};
 use serde_json::{Value, json};
-use sweep_operator::metrics::{ObjectiveSummary, Point, SidecarLine, Summary};
+use sweep_operator::metrics::{ObjectiveSummary, Observation, SidecarLine, Summary};
 use tokio::time::Instant;
 
 use crate::store::{Actor, Deletion, Key, Shared, Store, finalizers, is_owned_by, seconds};
@@ -499,7 +499,7 @@ impl Cluster {
         }
         let killed_at = self.muted.get(uid).map(|(step, _)| *step);
         let reported = killed_at.unwrap_or(run.step);
-        let points = (1..=reported).map(|step| Point { step, value: run.script.value(step) });
+        let points = (1..=reported).map(|step| Observation { step, value: run.script.value(step) });
         let summary = Summary {
             objectives: points
                 .clone()

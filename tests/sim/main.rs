@@ -9,6 +9,8 @@
 mod api;
 mod cluster;
 mod faults;
+#[path = "../install/permissions.rs"]
+mod permissions;
 mod promises;
 mod run;
 mod store;
@@ -182,4 +184,15 @@ fn a_trial_of_a_hundred_reports_costs_at_most_eight_writes() {
     println!("figure: `a_trial_of_a_hundred_reports_costs_at_most_eight_writes`: 10 trials cost {:?}", report.writes);
     let of_trials: u64 = report.writes.iter().filter(|(kind, _)| **kind != "studies").map(|(_, n)| n).sum();
     assert!(of_trials <= 80, "{:?}", report.writes);
+}
+
+/// The simulator sees what no cluster shows in a minute: conflicts, lost answers, two leaders.
+#[test]
+fn no_fault_makes_the_operator_ask_for_what_docs_permissions_md_does_not_have() {
+    let reports = run_all((0..300).map(Scenario::drawn).collect());
+    let documented = permissions::documented();
+    let asked: std::collections::BTreeSet<_> = reports.iter().flat_map(|(_, report)| &report.asked).collect();
+    let without: Vec<_> = asked.iter().filter(|right| !documented.contains(**right)).collect();
+    assert!(without.is_empty(), "not in docs/permissions.md: {without:?}");
+    assert!(asked.len() > 15, "{asked:?}");
 }

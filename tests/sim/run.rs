@@ -1,16 +1,16 @@
 //! One interleaving: a study, an operator or two, and what goes wrong, all drawn from a seed. Hours of virtual time.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::{Rng, SeedableRng};
 use serde_json::{Value, json};
-use sweep_operator::build::SidecarSettings;
 use sweep_operator::controller::{LeaseSettings, Settings, operate};
+use sweep_operator::job::SidecarSettings;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::api::{Api, Removed, Turns};
@@ -146,6 +146,8 @@ pub struct Report {
     pub checks: [u64; 10],
     /// Calls of the operators.
     pub calls: u64,
+    /// What they asked for: verbs, groups and resources as RBAC names them.
+    pub asked: BTreeSet<(String, String, String)>,
     /// Their writes, by kind.
     pub writes: BTreeMap<&'static str, u64>,
     pub virtual_time: Duration,
@@ -177,6 +179,7 @@ struct World {
     cluster: Arc<Mutex<Cluster>>,
     faults: Arc<Mutex<Faults>>,
     calls: Arc<Mutex<u64>>,
+    asked: Arc<Mutex<BTreeSet<(String, String, String)>>>,
     turns: Turns,
     rng: ChaCha8Rng,
     start: Instant,
@@ -195,6 +198,7 @@ impl World {
             cluster: Arc::new(Mutex::new(Cluster::new(scenario.seed, scenario.weather))),
             faults: Arc::new(Mutex::new(Faults::new(scenario.seed, scenario.classes.clone()))),
             calls: Arc::default(),
+            asked: Arc::default(),
             turns: Turns::default(),
             rng: ChaCha8Rng::seed_from_u64(scenario.seed ^ 0x3A),
             start,
@@ -237,6 +241,7 @@ impl World {
             trace: std::mem::take(&mut store.trace),
             checks: store.promises.checks,
             calls: *self.calls.lock().unwrap(),
+            asked: self.asked.lock().unwrap().clone(),
             writes: std::mem::take(&mut store.promises.writes),
             virtual_time: self.start.elapsed(),
         }
@@ -254,6 +259,7 @@ impl World {
     fn operator(&self, name: &'static str) -> impl Future<Output = ()> + Send + use<> {
         let api = Api {
             calls: self.calls.clone(),
+            asked: self.asked.clone(),
             removed: self.scenario.removed,
             turns: self.turns.clone(),
             ..Api::new(self.store.clone(), self.cluster.clone(), self.faults.clone(), name)
@@ -266,7 +272,9 @@ impl World {
                 pull_policy: None,
                 cpu: "10m".to_owned(),
                 memory: "32Mi".to_owned(),
+                pull_secrets: Vec::new(),
             },
+            keeps_best: true,
             listen: None,
             concurrency: 16,
             // Some have to poll.

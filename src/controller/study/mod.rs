@@ -1,10 +1,12 @@
 //! The Study controller: creates Trials, tells them to stop, and writes the Study's status.
 //!
-//! observe -> accept -> decide -> stops -> (live) observe -> decide -> status -> create -> best.
+//! accept -> observe -> outlook -> stops -> (look -> decide) -> status -> create -> best -> old Jobs -> starts.
 
 mod accept;
 mod best;
-mod observe;
+pub mod history;
+mod jobs;
+pub mod observe;
 
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,22 +14,24 @@ use std::time::{Duration, Instant};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, OwnerReference};
 use kube::api::{Patch, PatchParams, PostParams};
-use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
 use serde_json::json;
 
-use super::context::{Context, STALE, TELL_AGAIN};
+use super::context::Context;
 use super::error::{Error, call, found};
 use super::events::{Note, publish};
+use super::memory::{Memory, TELL_AGAIN};
 use super::objects::{self, is_owned_by};
+use super::trial::places;
 use crate::api::{
-    DesiredState, InvalidSpec, PRUNED, StopRecord, Study, StudyStatus, Trial, is_true, new_trial, not_ready, recorded,
-    study_status, trial_name, warn,
+    BestTrial, DesiredState, InvalidSpec, PRUNED, Phase, StopRecord, Study, StudyStatus, Trial, is_true, new_trial,
+    not_ready, recorded, study_status, trial_name, warn,
 };
-use crate::core::{Decision, Stop, decide, number, outlook};
+use crate::core::{self, Decision, Stop, decide, number, outlook};
 use crate::validate::ValidStudy;
 use accept::Accepted;
-use observe::View;
+use history::History;
+use observe::Observed;
 
 /// Time alone may bring something to an active Study: a watch may have gone silent.
 const LOOK_LATER: Duration = Duration::from_secs(60);
@@ -37,77 +41,89 @@ pub async fn reconcile(study: Arc<Study>, context: Arc<Context>) -> Result<Optio
     if study.metadata.deletion_timestamp.is_some() {
         return Ok(None);
     }
-    if context.is_stale(&*study) {
-        return Ok(Some(STALE));
-    }
     let now = (context.settings.clock)();
     let old = study.status.clone().unwrap_or_default();
+    let memory = context.memory(&study);
     let valid = match accept::accept(&study, &context).await? {
         Accepted::Valid(valid) => valid,
         Accepted::Invalid(problems) => {
             let status = InvalidSpec(&problems).status(&old, study.metadata.generation, now);
-            write_status(&study, &status, &context).await?;
+            write_status(&study, &status, &memory, &context).await?;
             return Ok(None);
         }
     };
-    let mut view = observe::cached(&study, &valid, &context);
+    let mut history = memory.history.lock().await;
+    let mut view = observe::cached(&study, &valid, &mut history, &context);
+    observe::note_completions(&view, &memory);
     let mut decision = outlook(&valid.core, &view.history, view.orphans, &recorded(study.status.as_ref()), now);
-    stop(&decision.stops, &view, now, &context).await?;
-    let mut status = next_status(&study, &valid, &view, &decision, &old, now);
+    stop(&decision.stops, &history, now, &context).await?;
+    let mut status = next_status(&study, &valid, &view, &decision, &old, &context, now);
     let mut obstacle = None;
+    let mut look_again = LOOK_LATER;
     // A cache may be behind what was written: proposals, and a status that takes something back, need a live look.
-    if decision.wants_trials || takes_back(&old, &status) {
-        (view, decision) = propose(&study, &valid, &context, now).await?;
-        obstacle = leave_out_taken_names(&study, &mut decision, &context);
-        status = next_status(&study, &valid, &view, &decision, &old, now);
+    if decision.wants_trials || takes_back(&old, &status, &view) {
+        let mut looks = memory.looks.lock().await;
+        if let Some(wait) = looks.wait() {
+            if !decision.wants_trials || takes_back(&old, &status, &view) {
+                return Ok(Some(wait));
+            }
+            look_again = wait;
+        } else {
+            let holders = looks.look(&study, &context).await?.holders();
+            drop(looks);
+            // While a view is held, mending the history would copy it.
+            drop(view);
+            view = observe::at_look(&study, &valid, holders.clone(), &mut history, &context);
+            if let Some(best) = old.best.as_ref().filter(|best| !is_still_best(best, &view)) {
+                observe::ask_for_best(&study, best, &context).await?;
+                drop(view);
+                view = observe::at_look(&study, &valid, holders, &mut history, &context);
+            }
+            decision = propose(&study, &valid, &view, &memory, &context, now).await?;
+            obstacle = leave_out_taken_names(&study, &mut decision, &context);
+            status = next_status(&study, &valid, &view, &decision, &old, &context, now);
+        }
     }
-    if let Some(message) = job_conflict(&view) {
-        status = not_ready(&status, "NameConflict", message, study.metadata.generation, now);
+    if let Some(message) = job_conflict(&history) {
+        status = not_ready(&status, "NameConflict", &message, study.metadata.generation, now);
     }
-    if let Some(Obstacle::Stranger(message)) = &obstacle {
+    if let Some(Obstacle::Foreign(message)) = &obstacle {
         let status = not_ready(&status, "NameConflict", message, study.metadata.generation, now);
-        write_status(&study, &status, &context).await?;
+        write_status(&study, &status, &memory, &context).await?;
         return Ok(Some(Duration::from_secs(30)));
     }
-    if decision.proposals.is_empty() && !is_decision(&old, &status) && context.told_recently(&study) {
-        wake_waiting(&view, &context);
-        return Ok(Some(TELL_AGAIN));
+    if decision.proposals.is_empty() && !is_decision(&old, &status) && memory.was_written_recently() {
+        places::wake(&study, &context);
+        return Ok(Some(TELL_AGAIN.min(look_again)));
     }
-    write_status(&study, &status, &context).await?;
+    write_status(&study, &status, &memory, &context).await?;
     if let Some(last) = decision.proposals.last() {
-        context.gave_out(&study, last.index);
+        memory.proposed(last.index);
     }
     announce(&study, &old, &status, &context).await;
     let conflict = create(&study, &valid, &decision, &context).await?;
     if let Some(message) = conflict {
         let study = call(context.api::<Study>(&study.namespace().unwrap_or_default()).get(&study.name_any())).await?;
         let status = not_ready(&status, "NameConflict", &message, study.metadata.generation, now);
-        write_status(&study, &status, &context).await?;
+        write_status(&study, &status, &memory, &context).await?;
         return Ok(Some(Duration::from_secs(30)));
     }
-    best::keep(&study, &status, &context).await?;
-    wake_waiting(&view, &context);
-    Ok(Some(if obstacle.is_some() { Duration::from_secs(1) } else { look_again(&decision, now) }))
-}
-
-/// Trials whose Jobs are still to be created: there may be a place for them now.
-fn wake_waiting(view: &View, context: &Context) {
-    let waits = |trial: &&Arc<Trial>| {
-        let status = trial.status.as_ref();
-        status.is_some_and(|status| {
-            !status.phase.is_finished() && status.run.as_ref().is_some_and(|run| run.job_uid.is_none())
-        })
-    };
-    for trial in view.trials.iter().filter(waits) {
-        context.queues.trial(&trial.name_any(), &trial.namespace().unwrap_or_default());
+    best::keep(&study, &status, &memory, &context).await?;
+    jobs::release_best(&study, &old, &status, &context);
+    jobs::remove_old(&study, &status, &context).await?;
+    places::wake(&study, &context);
+    if obstacle.is_some() {
+        return Ok(Some(Duration::from_secs(1)));
     }
+    Ok(Some(look_again.min(until_next_look(&decision, now))))
 }
 
 /// What a Trial says whose Job's name is taken.
-fn job_conflict(view: &View) -> Option<&str> {
-    let conditions = view.trials.iter().filter_map(|trial| trial.status.as_ref()).flat_map(|status| &status.conditions);
-    let conflict = conditions.into_iter().find(|condition| condition.reason == "NameConflict")?;
-    Some(&conflict.message)
+fn job_conflict(history: &History) -> Option<String> {
+    let statuses = history.objects().filter_map(|trial| trial.status.as_ref());
+    let unfinished = statuses.filter(|status| !status.phase.is_finished());
+    let mut conditions = unfinished.flat_map(|status| &status.conditions);
+    Some(conditions.find(|condition| condition.reason == "NameConflict")?.message.clone())
 }
 
 /// What has the name of the next Trial.
@@ -115,7 +131,7 @@ enum Obstacle {
     /// A Trial that goes with an earlier Study of this name.
     Leaving,
     /// A Trial that belongs to somebody else.
-    Stranger(String),
+    Foreign(String),
 }
 
 /// Proposals whose names are taken are for a later pass: an index that is given out is not proposed again.
@@ -123,7 +139,7 @@ fn leave_out_taken_names(study: &Study, decision: &mut Decision, context: &Conte
     let namespace = study.namespace().unwrap_or_default();
     let taken = decision.proposals.iter().enumerate().find_map(|(at, proposal)| {
         let name = trial_name(&study.name_any(), proposal.index);
-        let trial = context.stores.trials.get(&ObjectRef::new(&name).within(&namespace))?;
+        let trial = context.index.trials.get(&namespace, &name)?;
         Some((at, obstacle(study, &trial)?))
     });
     let (at, obstacle) = taken?;
@@ -145,7 +161,7 @@ fn obstacle(study: &Study, trial: &Trial) -> Option<Obstacle> {
         return Some(Obstacle::Leaving);
     }
     let name = trial.name_any();
-    Some(Obstacle::Stranger(format!(
+    Some(Obstacle::Foreign(format!(
         "the Trial {name} exists and belongs to somebody else: delete it, or rename the Study"
     )))
 }
@@ -160,12 +176,17 @@ fn is_decision(old: &StudyStatus, new: &StudyStatus) -> bool {
     without_progress(old) != without_progress(new)
 }
 
-/// Whether fewer Trials have finished than was written before, or another one is the best.
-fn takes_back(old: &StudyStatus, new: &StudyStatus) -> bool {
+/// Whether fewer Trials have finished than was written before, or the best is none any more.
+fn takes_back(old: &StudyStatus, new: &StudyStatus, view: &Observed) -> bool {
     let finished =
         |status: &StudyStatus| status.trials.as_ref().map_or(0, |n| n.succeeded + n.pruned + n.failed + n.stopped);
-    let best = |status: &StudyStatus| status.best.as_ref().map(|best| best.trial.clone());
-    finished(new) < finished(old) || (old.best.is_some() && best(new) != best(old))
+    finished(new) < finished(old) || old.best.as_ref().is_some_and(|best| !is_still_best(best, view))
+}
+
+/// Whether the Trial that was the best is there, and has succeeded: then only a better one can take its place.
+fn is_still_best(best: &BestTrial, view: &Observed) -> bool {
+    let is_it = |trial: &core::Trial| trial.index == best.index && trial.phase == Phase::Succeeded;
+    view.history.binary_search_by_key(&best.index, |trial| trial.index).is_ok_and(|at| is_it(&view.history[at]))
 }
 
 /// Runs what may take long. A runtime of one thread has no other to keep free, and stays deterministic.
@@ -176,17 +197,18 @@ async fn off_the_async_threads<T: Send + 'static>(work: impl FnOnce() -> T + Sen
     }
 }
 
-/// Decides on what the API server holds now. Off the async threads: a sampler may take its time.
+/// Decides on what was seen live. Off the async threads: a sampler may take its time.
 async fn propose(
     study: &Study,
     valid: &Arc<ValidStudy>,
+    view: &Observed,
+    memory: &Memory,
     context: &Context,
     now: Timestamp,
-) -> Result<(View, Decision), Error> {
-    let view = observe::live(study, valid, context).await?;
+) -> Result<Decision, Error> {
     let started = Instant::now();
     let (history, orphans) = (view.history.clone(), view.orphans);
-    let (recorded, core, cache) = (recorded(study.status.as_ref()), valid.clone(), context.sampler_cache(study));
+    let (recorded, core, cache) = (recorded(study.status.as_ref()), valid.clone(), memory.sampler.clone());
     let work = move || {
         let mut cache = cache.lock().unwrap_or_else(PoisonError::into_inner);
         decide(&core.core, &history, orphans, &recorded, now, &mut cache)
@@ -197,31 +219,34 @@ async fn propose(
     decision.stops.clear();
     // Another leader may have written the last index, and still be creating its Trials: they are no deleted ones.
     let last = study.status.as_ref().and_then(|status| status.last_index);
-    let is_missing = |last: u32| view.trials.iter().all(|trial| trial.spec.index < last);
-    if let Some(last) = last.filter(|last| is_missing(*last) && context.is_being_created(study, *last)) {
+    let is_missing = |last: u32| view.history.iter().all(|trial| trial.index < last);
+    if let Some(last) = last.filter(|last| is_missing(*last) && memory.is_being_created(*last)) {
         decision.proposals.clear();
         decision.recorded.last_index = Some(last);
         decision.look_again = now.checked_add(SignedDuration::from_secs(1)).ok();
     }
-    Ok((view, decision))
+    Ok(decision)
 }
 
 fn next_status(
     study: &Study,
     valid: &ValidStudy,
-    view: &View,
+    view: &Observed,
     decision: &Decision,
     old: &StudyStatus,
+    context: &Context,
     now: Timestamp,
 ) -> StudyStatus {
     let max_duration = study.spec.max_duration.as_deref();
     let generation = study.metadata.generation;
     let mut status = study_status(&valid.core, &view.history, decision, old, max_duration, generation, now);
-    warn(&mut status, &valid.warnings, old, generation, now);
+    let mut warnings = valid.warnings.clone();
+    warnings.extend(best::warning(study, context));
+    warn(&mut status, &warnings, old, generation, now);
     status
 }
 
-fn look_again(decision: &Decision, now: Timestamp) -> Duration {
+fn until_next_look(decision: &Decision, now: Timestamp) -> Duration {
     let at = decision.look_again.map(|at| at.duration_since(now).max(SignedDuration::ZERO));
     let until = at.and_then(|wait| Duration::try_from(wait).ok()).unwrap_or(LOOK_LATER);
     // Timers fire a little early or late; just before the deadline would be one pass for nothing.
@@ -229,11 +254,9 @@ fn look_again(decision: &Decision, now: Timestamp) -> Duration {
 }
 
 /// Writes the decision and its evidence into the Trials, each at the version that was seen.
-async fn stop(stops: &[Stop], view: &View, now: Timestamp, context: &Context) -> Result<(), Error> {
+async fn stop(stops: &[Stop], history: &History, now: Timestamp, context: &Context) -> Result<(), Error> {
     for stop in stops {
-        let Some(trial) = view.trials.iter().find(|trial| trial.spec.index == stop.index) else {
-            continue;
-        };
+        let Some(trial) = history.object(stop.index) else { continue };
         let record = StopRecord {
             reason: stop.reason.clone(),
             message: stop.message.clone(),
@@ -245,16 +268,26 @@ async fn stop(stops: &[Stop], view: &View, now: Timestamp, context: &Context) ->
             "spec": {"desiredState": DesiredState::Stopped, "stop": record},
         });
         let api = context.api::<Trial>(&trial.namespace().unwrap_or_default());
-        found(call(api.patch(&trial.name_any(), &PatchParams::default(), &Patch::Merge(patch))).await)?;
+        let patched = call(api.patch(&trial.name_any(), &PatchParams::default(), &Patch::Merge(patch))).await;
+        let (name, namespace) = (trial.name_any(), trial.namespace().unwrap_or_default());
+        match found(patched)? {
+            Some(stopped) => {
+                context.index.trials.wrote(stopped);
+                context.queues.stop(&name, &namespace);
+            }
+            // The watch may have missed its deletion.
+            None => drop(objects::ask::<Trial>(&namespace, &name, context).await?),
+        }
         if stop.reason == PRUNED {
             context.telemetry.trials_pruned.inc();
-            tracing::info!(trial = trial.name_any(), message = stop.message, "pruned");
+            let (namespace, study, trial) = (trial.namespace(), &trial.spec.study, trial.name_any());
+            tracing::info!(namespace, study, trial, reason = stop.reason, evidence = stop.message, "pruned");
         }
     }
     Ok(())
 }
 
-/// Creates the proposed Trials in index order. The first conflict ends the pass; one with a stranger is answered.
+/// Creates the proposed Trials in index order. The first conflict ends the pass; one with a foreign Trial is answered.
 async fn create(
     study: &Study,
     valid: &ValidStudy,
@@ -267,14 +300,16 @@ async fn create(
         trial.metadata.owner_references = Some(vec![owner(study)]);
         let name = trial.name_any();
         match call(api.create(&PostParams::default(), &trial)).await {
-            Ok(_) => {
+            Ok(created) => {
+                context.index.trials.wrote(created);
                 context.telemetry.trials_created.inc();
-                tracing::info!(trial = name, sampler = proposal.sampler, "created");
+                let (namespace, study) = (study.namespace(), study.name_any());
+                tracing::info!(namespace, study, trial = name, sampler = proposal.sampler, "created");
             }
             Err(error) if error.code() == Some(409) => {
                 let existing = found(call(api.get(&name)).await)?;
                 return Ok(match existing.and_then(|trial| obstacle(study, &trial)) {
-                    Some(Obstacle::Stranger(message)) => Some(message),
+                    Some(Obstacle::Foreign(message)) => Some(message),
                     Some(Obstacle::Leaving) | None => None,
                 });
             }
@@ -297,9 +332,9 @@ fn owner(study: &Study) -> OwnerReference {
 }
 
 /// Writes the status if it has changed: of two leaders only one gets to create the next Trial.
-async fn write_status(study: &Study, status: &StudyStatus, context: &Context) -> Result<(), Error> {
+async fn write_status(study: &Study, status: &StudyStatus, memory: &Memory, context: &Context) -> Result<(), Error> {
     if objects::write_status(study, study.status.as_ref(), status, context).await?.is_some() {
-        context.told(study);
+        memory.status_written();
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 //! observe -> [`decide`] -> strays -> status -> apply.
 
 pub mod decide;
-pub mod pods;
+pub mod places;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,63 +12,73 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Event, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use kube::api::{
-    DeleteParams, ListParams, LogParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy,
-};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
 use kube::{Resource, ResourceExt};
 use serde_json::{Value, json};
 
-use super::context::{Context, STALE};
+use super::context::Context;
 use super::error::{Error, call, found};
 use super::events::{Note, publish};
-use super::follow::{Followed, Reports};
-use super::objects::{is_owned_by, write_status};
-use crate::api::{DesiredState, FIELD_MANAGER, LABEL_STUDY, Phase, Study, Trial, TrialStatus};
-use crate::build::{self, JobIdentity};
-use crate::last_words::LOOKED_AT;
+use super::follow::{self, Followed, Reports};
+use super::look::is_finished;
+use super::objects::{ask, is_owned_by, write_status};
+use super::workload::pods;
+use crate::api::{DesiredState, FIELD_MANAGER, LABEL_RECORDED, ObjectiveValue, Phase, Run, Study, Trial, TrialStatus};
+use crate::core::beats;
+use crate::job;
 use crate::validate::{ValidStudy, validate, validate_immutable};
 use decide::{Action, Decision, JobSeen, Seen, Trouble, job_end};
 
+/// One pass over a Trial, unless it was told to stop: those have a queue of their own.
+pub async fn reconcile_unless_stopped(trial: Arc<Trial>, context: Arc<Context>) -> Result<Option<Duration>, Error> {
+    if trial.spec.desired_state == DesiredState::Stopped && !is_finished(&trial) {
+        context.queues.stop(&trial.name_any(), &trial.namespace().unwrap_or_default());
+        return Ok(None);
+    }
+    reconcile(trial, context).await
+}
+
 /// One pass over a Trial.
 pub async fn reconcile(trial: Arc<Trial>, context: Arc<Context>) -> Result<Option<Duration>, Error> {
+    pass(&trial, false, &context).await
+}
+
+/// One pass over a Trial; with `asking`, its Job is asked for even where nobody has seen one.
+async fn pass(trial: &Trial, asking: bool, context: &Context) -> Result<Option<Duration>, Error> {
     if trial.metadata.deletion_timestamp.is_some() {
         return Ok(None);
     }
-    if context.is_stale(&*trial) {
-        return Ok(Some(STALE));
-    }
-    let Some(Parent { study, valid, is_accepted }) = parent(&trial, &context) else {
+    let Some(Parent { study, valid, is_accepted }) = parent(trial, context) else {
         // Its Study is unknown, or going: whatever changes that brings the Trial back here.
         return Ok(Some(Duration::from_secs(60)));
     };
-    let mut scene = observe(&trial, &study, &valid, &context).await?;
-    let mut decision = decide::decide(&scene.seen(&trial, &valid));
-    if decision.status.phase.is_finished() && scene.is_open(&trial) {
+    let mut scene = observe(trial, &study, &valid, asking, context).await?;
+    let mut decision = decide::decide(&scene.seen(trial, &valid));
+    if decision.status.phase.is_finished() && scene.is_open(trial) {
         // It ends before its Job: the evidence goes with the Job.
-        scene.close(&study, &valid, &context).await;
-        decision = decide::decide(&scene.seen(&trial, &valid));
+        scene.close(&study, &valid, context).await;
+        decision = decide::decide(&scene.seen(trial, &valid));
     }
     if decision.action == Action::Create && !is_accepted {
         // Nothing starts before somebody has mended the spec, which brings the Trial back here.
         return Ok(Some(Duration::from_secs(60)));
     }
-    delete_strays(&trial, &decision.status, &scene, &context).await?;
-    let written = write_status(&*trial, trial.status.as_ref(), &decision.status, &context).await?;
-    announce(&trial, &study, &decision, &context).await;
+    delete_strays(trial, &decision.status, &scene, context).await?;
+    let written = write_status(trial, trial.status.as_ref(), &decision.status, context).await?;
+    announce(trial, &study, &decision, context).await;
     // Without a write nobody has said yet that what was seen of the Trial still holds.
-    if written.is_none() && matches!(decision.action, Action::Delete { .. }) && !is_current(&trial, &context).await? {
+    if written.is_none() && matches!(decision.action, Action::Delete { .. }) && !is_current(trial, context).await? {
         return Ok(Some(STALE));
     }
-    if decision.action == Action::Create {
-        let trial = written.as_ref().unwrap_or(&trial);
-        return start(trial, &study, &valid, &decision, &context).await;
-    }
-    apply(&trial, &decision, &context).await?;
+    apply(trial, &decision, asking, context).await?;
     if decision.status.phase.is_finished() {
         context.followers.forget(scene.pods.iter().filter_map(|pod| pod.uid()));
     }
     Ok(decision.look_again)
 }
+
+/// How long to wait for the watch to bring what somebody else has written; it asks for the next pass itself.
+const STALE: Duration = Duration::from_secs(5);
 
 /// The Trial's Study, and what its spec means.
 struct Parent {
@@ -81,12 +91,11 @@ struct Parent {
 /// The Trial's Study. None while it cannot be acted on.
 fn parent(trial: &Trial, context: &Context) -> Option<Parent> {
     let namespace = trial.namespace()?;
-    let key = kube::runtime::reflector::ObjectRef::new(&trial.spec.study).within(&namespace);
-    let study = context.stores.studies.get(&key)?;
+    let study = context.index.studies.get(&namespace, &trial.spec.study)?;
     if !is_owned_by(trial, &*study) || study.metadata.deletion_timestamp.is_some() {
         return None;
     }
-    let valid = match context.verdict(&study) {
+    let valid = match context.memory(&study).verdict(&study) {
         Some(verdict) => verdict.ok(),
         // The Study controller asks the API server as well; what runs already needs only this.
         None => validate(&study.name_any(), &study.spec).ok().map(Arc::new),
@@ -107,6 +116,7 @@ struct Scene {
     log_tail: Option<String>,
     trouble: Option<Trouble>,
     checkpoint: bool,
+    is_best: bool,
     completion: Timestamp,
     now: Timestamp,
 }
@@ -124,10 +134,12 @@ impl Scene {
             job: self.job.clone(),
             pod,
             replaced,
+            fellow: pods::failed_fellow(&self.pods, trainer),
             reports: self.reports.clone(),
             log_tail: self.log_tail.clone(),
             trouble: self.trouble.clone(),
             checkpoint: self.checkpoint,
+            is_best: self.is_best,
             completion: self.completion,
             now: self.now,
         }
@@ -141,7 +153,7 @@ impl Scene {
 
     /// Adds what is looked at only where a Trial ends.
     async fn close(&mut self, study: &Study, valid: &ValidStudy, context: &Context) {
-        self.completion = context.completion_time(study, self.now);
+        self.completion = completion_time(study, self.now, context);
         let trainer = trainer(&self.job, valid);
         if let Some(pod) = pods::newest(&self.pods) {
             self.log_tail = log_tail(pod, trainer, context).await;
@@ -149,29 +161,21 @@ impl Scene {
     }
 }
 
-async fn observe(trial: &Trial, study: &Study, valid: &ValidStudy, context: &Context) -> Result<Scene, Error> {
+async fn observe(
+    trial: &Trial,
+    study: &Study,
+    valid: &ValidStudy,
+    asking: bool,
+    context: &Context,
+) -> Result<Scene, Error> {
     let now = (context.settings.clock)();
     let namespace = trial.namespace().unwrap_or_default();
     let status = trial.status.clone().unwrap_or_default();
-    let jobs =
-        context.stores.jobs.state_filter(|job| is_owned_by(job, trial) && job.namespace().as_ref() == Some(&namespace));
-    let recorded = status.run.as_ref().map(|run| run.job.clone());
-    let mut job = match &recorded {
+    let jobs = context.index.jobs.owned_by(trial);
+    let job = match &status.run {
         None => JobSeen::Absent,
-        Some(name) => match jobs.iter().find(|job| job.name_any() == *name) {
-            Some(job) => JobSeen::Ours(Box::new(Job::clone(job))),
-            // Absence is believed only from a live GET.
-            None if status.phase.is_finished() => JobSeen::Absent,
-            None => job_seen(found(call(context.api::<Job>(&namespace).get(name)).await)?, trial),
-        },
+        Some(run) => run_job(run, &jobs, trial, asking, now, context).await?,
     };
-    // A cached Job that is not the recorded one may be an old one of the same name.
-    if let (JobSeen::Ours(cached), Some(run)) = (&job, &status.run)
-        && run.job_uid.is_some()
-        && run.job_uid != cached.uid()
-    {
-        job = job_seen(found(call(context.api::<Job>(&namespace).get(&run.job)).await)?, trial);
-    }
     let mut scene = Scene {
         job,
         jobs,
@@ -180,54 +184,129 @@ async fn observe(trial: &Trial, study: &Study, valid: &ValidStudy, context: &Con
         log_tail: None,
         trouble: None,
         checkpoint: false,
+        is_best: is_best(trial, study),
         completion: now,
         now,
     };
     let JobSeen::Ours(job) = &scene.job else {
         // A Trial that has finished needs none, and its passes go on after its Job is gone.
         if !status.phase.is_finished() {
-            scene.completion = context.completion_time(study, now);
+            scene.completion = completion_time(study, now, context);
         }
         return Ok(scene);
     };
     let job_uid = job.uid().unwrap_or_default();
-    scene.pods = context.stores.pods.state_filter(|pod| is_owned_by(pod, &**job));
+    scene.pods = context.index.pods.owned_by(&**job);
     if status.phase.is_finished() || job.metadata.deletion_timestamp.is_some() {
         return Ok(scene);
     }
-    let ended = job_end(job).is_some();
-    if ended {
-        // The watch of pods may be behind that of Jobs: how the pod ended, and that it is gone, is believed
+    let end = job_end(job);
+    let ended = end.is_some();
+    if end.is_some_and(|end| end.failed || !pods::have_succeeded(&scene.pods, job)) {
+        // The watch of pods may be behind that of Jobs: how the pod failed, and that it is gone, is believed
         // only from a live look.
         let of_job = ListParams::default().labels(&format!("batch.kubernetes.io/controller-uid={job_uid}"));
         let pods = call(context.api::<Pod>(&namespace).list(&of_job)).await?;
         scene.pods = pods.items.into_iter().map(Arc::new).collect();
     }
     let stopping = trial.spec.desired_state == DesiredState::Stopped;
-    let is_older = |object: &ObjectMeta, seconds| {
-        object.creation_timestamp.as_ref().is_some_and(|at| now.duration_since(at.0).as_secs() >= seconds)
-    };
     if let Some(pod) = pods::newest(&scene.pods) {
         let trainer = trainer(&scene.job, valid);
-        (scene.reports, scene.log_tail) = read_pod(pod, valid, trainer, ended, ended || stopping, context).await;
-        if !ended && pods::is_starting(pod, trainer) && is_older(&pod.metadata, 60) {
+        (scene.reports, scene.log_tail) = read_pod(trial, pod, valid, trainer, ended, ended || stopping, context).await;
+        if !ended && pods::is_starting(pod, trainer) && is_older(&pod.metadata, 60, now) {
             scene.trouble = trouble(pod, Some(now), context).await;
         }
-    } else if !ended && is_older(&job.metadata, 3) {
+    } else if !ended && is_older(&job.metadata, 3, now) {
         scene.trouble = trouble(&**job, None, context).await;
     }
     if ended {
-        scene.completion = context.completion_time(study, now);
+        scene.completion = completion_time(study, now, context);
     }
     let pod_uid = pods::newest(&scene.pods).and_then(|pod| pod.uid());
     scene.checkpoint = pod_uid.is_some_and(|uid| context.followers.is_checkpoint_due(&uid));
     Ok(scene)
 }
 
+/// The Job of the recorded run.
+async fn run_job(
+    run: &Run,
+    jobs: &[Arc<Job>],
+    trial: &Trial,
+    asking: bool,
+    now: Timestamp,
+    context: &Context,
+) -> Result<JobSeen, Error> {
+    let namespace = trial.namespace().unwrap_or_default();
+    let is_finished = is_finished(trial);
+    match jobs.iter().find(|job| job.name_any() == run.job) {
+        // A cached Job that is not the recorded one may be an old one of the same name.
+        // One that has shown nothing for long may be gone, and its deletion have been missed.
+        Some(job)
+            if (run.job_uid.is_none() || run.job_uid == job.uid())
+                && (is_finished || !is_older(&job.metadata, SILENT, now) || has_pods(job, context)) =>
+        {
+            return Ok(JobSeen::Ours(Box::new(Job::clone(job))));
+        }
+        Some(_) => {}
+        None if is_finished => return Ok(JobSeen::Absent),
+        // Whether the Job of a run that was just recorded is there already is answered by its creation.
+        None if !asking
+            && run.job_uid.is_none()
+            && trial.spec.desired_state == DesiredState::Running
+            && context.index.jobs.get(&namespace, &run.job).is_none() =>
+        {
+            return Ok(JobSeen::Absent);
+        }
+        None => {}
+    }
+    // Absence is believed only from a live GET.
+    let live = ask(&namespace, &run.job, context).await?;
+    Ok(job_seen(live, trial))
+}
+
+/// Whether the Trial is the best of a Study that has not ended, or better than what its Study knows of.
+fn is_best(trial: &Trial, study: &Study) -> bool {
+    let (Some(status), Some(of_study)) = (&trial.status, &study.status) else { return false };
+    if of_study.ended.is_some() || status.phase != Phase::Succeeded {
+        return false;
+    }
+    let Some(best) = &of_study.best else { return true };
+    let is_better = |direction| {
+        let value = |objectives: &[ObjectiveValue]| objectives.first().map(|objective| objective.value);
+        let (own, best) = (value(&status.objectives), value(&best.objectives));
+        own.zip(best).is_some_and(|(own, best)| beats(direction, own, best))
+    };
+    best.trial == trial.name_any()
+        || study.spec.objectives.first().is_some_and(|objective| is_better(objective.direction))
+}
+
+/// How many seconds a Job may have no pod before it is asked whether it is there.
+const SILENT: i64 = 65;
+
+fn has_pods(job: &Job, context: &Context) -> bool {
+    !context.index.pods.owned_by(job).is_empty()
+}
+
+/// Whether an object was created at least so many seconds ago.
+fn is_older(object: &ObjectMeta, seconds: i64, now: Timestamp) -> bool {
+    object.creation_timestamp.as_ref().is_some_and(|at| now.duration_since(at.0).as_secs() >= seconds)
+}
+
+/// A completion time for a Trial of `study` that ends now: after all that were seen.
+fn completion_time(study: &Study, now: Timestamp, context: &Context) -> Timestamp {
+    let memory = context.memory(study);
+    if !memory.knows_completions() {
+        let trials = context.index.trials.owned_by(study);
+        let recorded = trials.iter().filter_map(|trial| trial.status.as_ref()?.completion_time.as_ref().map(|at| at.0));
+        memory.completed(recorded.max());
+    }
+    memory.completion_time(now)
+}
+
 /// The trainer's container.
 fn trainer<'a>(job: &'a JobSeen, valid: &'a ValidStudy) -> &'a str {
     let as_run = match job {
-        JobSeen::Ours(job) => build::trainer_of(job),
+        JobSeen::Ours(job) => job::trainer_of(job),
         _ => None,
     };
     as_run.unwrap_or_else(|| valid.template.trainer_name())
@@ -250,6 +329,7 @@ fn job_seen(job: Option<Job>, trial: &Trial) -> JobSeen {
 
 /// Follows the pod's metrics, or reads them to their end; and the last lines of the trainer's log.
 async fn read_pod(
+    trial: &Trial,
     pod: &Pod,
     valid: &ValidStudy,
     trainer: &str,
@@ -258,36 +338,25 @@ async fn read_pod(
     context: &Context,
 ) -> (Reports, Option<String>) {
     let uid = pod.uid().unwrap_or_default();
-    let followed = Followed::new(valid, pod, trainer);
-    let reports = if !pods::has_log(pod, followed.container()) {
-        Reports::default()
+    let followed = Followed::new(valid, trial.spec.bracket, pod, trainer);
+    let (reports, tail) = if !pods::has_log(pod, followed.container()) {
+        (Reports::default(), None)
     } else if ended {
         context.followers.finish(&uid, &followed).await
     } else {
         context.followers.follow(&uid, &followed);
-        context.followers.reports(&uid).unwrap_or_default()
+        (context.followers.reports(&uid).unwrap_or_default(), None)
     };
-    let tail = if with_tail { log_tail(pod, trainer, context).await } else { None };
+    let tail = match tail {
+        None if with_tail => log_tail(pod, trainer, context).await,
+        tail => tail,
+    };
     (reports, tail)
 }
 
-/// The end of a container's log, where it has one.
 async fn log_tail(pod: &Pod, container: &str, context: &Context) -> Option<String> {
-    if !pods::has_log(pod, container) {
-        return None;
-    }
     let api = context.api::<Pod>(&pod.namespace()?);
-    let params = LogParams {
-        container: Some(container.to_owned()),
-        tail_lines: Some(LOOKED_AT as i64),
-        // What the limit cuts off is the end, so it must not: a runtime's lines have 16 KiB at most.
-        limit_bytes: Some(LOOKED_AT as i64 * 17 * 1024),
-        ..LogParams::default()
-    };
-    let name = pod.name_any();
-    let log = call(api.logs(&name, &params)).await.ok()?;
-    // What the node says where the container is gone is not the trainer's word.
-    (!log.is_empty() && !log.starts_with("unable to retrieve container logs")).then_some(log)
+    follow::log_tail(&api, pod, container).await
 }
 
 /// What the last warning about an object says: why a Job has no pods, such as a quota, or why a pod's containers
@@ -329,7 +398,8 @@ async fn delete_strays(trial: &Trial, next: &TrialStatus, scene: &Scene, context
         return Ok(());
     }
     for job in strays {
-        tracing::info!(job = job.name_any(), "deleting a Job that is not the recorded run");
+        let (study, trial) = (&trial.spec.study, trial.name_any());
+        tracing::info!(namespace, study, trial, job = job.name_any(), "deleting a Job that is not the recorded run");
         delete(&namespace, &job.name_any(), &job.uid().unwrap_or_default(), context).await?;
     }
     Ok(())
@@ -358,79 +428,29 @@ async fn announce(trial: &Trial, study: &Study, decision: &Decision, context: &C
     publish(context, study, note).await;
 }
 
-async fn apply(trial: &Trial, decision: &Decision, context: &Context) -> Result<(), Error> {
+async fn apply(trial: &Trial, decision: &Decision, asking: bool, context: &Context) -> Result<(), Error> {
     let namespace = trial.namespace().unwrap_or_default();
     match &decision.action {
-        Action::None | Action::Create => Ok(()),
-        Action::Delete { name, uid } => delete(&namespace, name, uid, context).await,
-        Action::Expire { name, uid, seconds } => {
-            let patch = json!({"metadata": {"uid": uid}, "spec": {"ttlSecondsAfterFinished": seconds}});
-            let api = context.api::<Job>(&namespace);
-            found(call(api.patch(name, &PatchParams::default(), &Patch::Merge(patch))).await)?;
+        Action::None => Ok(()),
+        // Its creation was just tried.
+        Action::Create if asking => Ok(()),
+        Action::Create => {
+            context.queues.start(&trial.name_any(), &namespace);
             Ok(())
         }
-    }
-}
-
-/// Creates the Job of the recorded run, if there is a place for it: one Job of a Study at a time, so that two
-/// do not take the same one.
-async fn start(
-    trial: &Trial,
-    study: &Study,
-    valid: &ValidStudy,
-    decision: &Decision,
-    context: &Context,
-) -> Result<Option<Duration>, Error> {
-    let _turn = context.turn(study).await;
-    let namespace = trial.namespace().unwrap_or_default();
-    let of_study = ListParams::default().labels(&format!("{LABEL_STUDY}={}", study.name_any()));
-    let (studies, trials, jobs) =
-        (context.api::<Study>(&namespace), context.api::<Trial>(&namespace), context.api::<Job>(&namespace));
-    let name = study.name_any();
-    let (study, trials, jobs) =
-        tokio::try_join!(call(studies.get(&name)), call(trials.list(&of_study)), call(jobs.list(&of_study)))?;
-    if let Some((reason, message)) = decide::no_place(trial, &study, &trials.items, &jobs.items) {
-        let now = (context.settings.clock)();
-        let status = decide::held_back(&decision.status, reason, &message, trial.metadata.generation, now);
-        write_status(trial, trial.status.as_ref(), &status, context).await?;
-        // A pass over the Study wakes those that wait.
-        return Ok(Some(Duration::from_secs(60)));
-    }
-    create(trial, valid, &decision.status, context).await?;
-    Ok(decision.look_again)
-}
-
-/// Creates the Job of the recorded run. That it is there already is as good: its owner is looked at in the next pass.
-async fn create(trial: &Trial, valid: &ValidStudy, status: &TrialStatus, context: &Context) -> Result<(), Error> {
-    let Some(run) = &status.run else {
-        return Ok(());
-    };
-    let namespace = trial.namespace().unwrap_or_default();
-    let identity = JobIdentity {
-        name: run.job.clone(),
-        namespace: namespace.clone(),
-        study: trial.spec.study.clone(),
-        trial: trial.name_any(),
-        trial_uid: trial.uid().unwrap_or_default(),
-    };
-    let environment = build::environment(
-        &valid.core.space,
-        &trial.spec.study,
-        &trial.name_any(),
-        trial.spec.index,
-        &trial.spec.assignments,
-    );
-    let job = build::job(&valid.template, &identity, &environment, &context.settings.sidecar);
-    match post_job(&namespace, &job, false, context).await {
-        Err(error) if error.code() == Some(409) => Ok(()),
-        Err(error) if matches!(error.code(), Some(400 | 403 | 422)) => {
-            // A quota or an admission policy: a person must see it.
-            let status =
-                decide::refused(status, &error.to_string(), trial.metadata.generation, (context.settings.clock)());
-            write_status(trial, trial.status.as_ref(), &status, context).await?;
-            Err(error)
+        Action::Delete { name, uid } => delete(&namespace, name, uid, context).await,
+        Action::Expire { name, uid, seconds } => {
+            let mut patch = json!({"metadata": {"uid": uid, "labels": {LABEL_RECORDED: "true"}}});
+            if let Some(seconds) = seconds {
+                patch["spec"] = json!({"ttlSecondsAfterFinished": seconds});
+            }
+            let api = context.api::<Job>(&namespace);
+            match found(call(api.patch(name, &PatchParams::default(), &Patch::Merge(patch))).await)? {
+                Some(job) => context.index.jobs.wrote(job),
+                None => drop(ask::<Job>(&namespace, name, context).await?),
+            }
+            Ok(())
         }
-        result => result,
     }
 }
 
@@ -438,7 +458,7 @@ async fn create(trial: &Trial, valid: &ValidStudy, status: &TrialStatus, context
 ///
 /// # Errors
 /// The API server's refusal; unknown fields are one.
-pub async fn post_job(namespace: &str, job: &Value, dry_run: bool, context: &Context) -> Result<(), Error> {
+pub async fn post_job(namespace: &str, job: &Value, dry_run: bool, context: &Context) -> Result<Job, Error> {
     let params = PostParams { dry_run, field_manager: Some(FIELD_MANAGER.to_owned()) };
     let request = kube::core::Request::new(Job::url_path(&(), Some(namespace)));
     let mut request = request.create(&params, serde_json::to_vec(job)?).map_err(kube::Error::BuildRequest)?;
@@ -446,17 +466,19 @@ pub async fn post_job(namespace: &str, job: &Value, dry_run: bool, context: &Con
     if let Ok(uri) = uri.parse() {
         *request.uri_mut() = uri;
     }
-    call(context.client.request::<Value>(request)).await?;
-    Ok(())
+    call(context.client.request::<Job>(request)).await
 }
 
 /// Deletes a Job, its pods first, if it still is the one with this UID.
-async fn delete(namespace: &str, name: &str, uid: &str, context: &Context) -> Result<(), Error> {
+pub async fn delete(namespace: &str, name: &str, uid: &str, context: &Context) -> Result<(), Error> {
     let params = DeleteParams {
         propagation_policy: Some(PropagationPolicy::Foreground),
         preconditions: Some(Preconditions { uid: Some(uid.to_owned()), resource_version: None }),
         ..DeleteParams::default()
     };
-    found(call(context.api::<Job>(namespace).delete(name, &params)).await)?;
+    if found(call(context.api::<Job>(namespace).delete(name, &params)).await)?.is_none() {
+        // The watch may have missed its deletion.
+        ask::<Job>(namespace, name, context).await?;
+    }
     Ok(())
 }

@@ -1,12 +1,34 @@
 //! The median rule (Golovin 2017, "Google Vizier", §3.2.2, on values rather than running averages): a
 //! trial that is worse than the median of the others at the same step is stopped.
 
-use super::Verdict;
-use crate::core::number::number;
-use crate::core::ranking::beats;
-use crate::core::study::{Phase, Study, Trial};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-/// Settings of the median pruner.
+use super::algorithm::{Algorithm, Peers, Verdict};
+use crate::core::number::number;
+use crate::core::objective::beats;
+use crate::core::problem::Problem;
+use crate::core::trial::{Phase, Trial};
+
+/// Stops a Trial that is worse than the median of the others at the same step.
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Settings {
+    /// How many other Trials must have reached a step before anything is stopped at it. Left out: 5.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10000))]
+    pub startup_trials: Option<u32>,
+    /// Nothing is stopped before this step. Left out: 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 9007199254740991_i64))]
+    pub warmup_steps: Option<u64>,
+    /// Trials are compared at every so many steps, counted from warmupSteps. Left out: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 9007199254740991_i64))]
+    pub interval: Option<u64>,
+}
+
+/// The median pruner.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Median {
     /// How many other trials must have reached a step before anything is stopped at it.
@@ -17,10 +39,26 @@ pub struct Median {
     pub interval: u64,
 }
 
-impl Median {
+impl Algorithm for Median {
+    type Settings = Settings;
+    const NAME: &'static str = "median";
+
+    fn new(settings: &Settings) -> Median {
+        Median {
+            startup_trials: settings.startup_trials.unwrap_or(5),
+            warmup_steps: settings.warmup_steps.unwrap_or(0),
+            interval: settings.interval.unwrap_or(1).max(1),
+        }
+    }
+
+    fn compares(&self, _: Option<u32>, before: Option<u64>, after: u64) -> bool {
+        let passed = |step: u64| step.checked_sub(self.warmup_steps).map(|behind| behind / self.interval);
+        passed(after) != before.and_then(passed)
+    }
+
     /// Why nothing can ever be stopped, as far as the trials have shown: they end before the warmup is over.
-    pub fn obstacle(&self, study: &Study, history: &[Trial]) -> Option<String> {
-        let (startup, most) = (self.startup_trials.max(1), study.limits.max_trials);
+    fn obstacle(&self, problem: &Problem, history: &[Trial]) -> Option<String> {
+        let (startup, most) = (self.startup_trials.max(1), problem.budget.max_trials);
         if startup >= most {
             return Some(format!("startupTrials is {startup}, and maxTrials only {most}"));
         }
@@ -36,28 +74,22 @@ impl Median {
     }
 
     /// Whether `trial` is worse than the median of the trials that reached its last comparison step.
-    pub fn verdict(&self, study: &Study, history: &[Trial], trial: &Trial) -> Option<Verdict> {
-        let (which, direction) = (study.objective.value, study.objective.direction);
+    fn verdict(&self, problem: &Problem, peers: &mut Peers, trial: &Trial) -> Option<Verdict> {
+        let (which, direction) = (problem.objective.value, problem.objective.direction);
         let behind = trial.series.last_step()?.checked_sub(self.warmup_steps)?;
         let step = self.warmup_steps + behind / self.interval * self.interval;
         let (_, value) = trial.series.value_at(step, which, direction)?;
-        let mut peers: Vec<f64> = history
-            .iter()
-            .filter(|peer| peer.index != trial.index && peer.series.last_step() >= Some(step))
-            .filter_map(|peer| Some(peer.series.value_at(step, which, direction)?.1))
-            .collect();
-        if peers.len() < self.startup_trials.max(1) as usize {
+        // Its own place among them, which does not count.
+        let own = peers.ahead(step, trial.index, value);
+        let all = peers.at(step);
+        let others = all.len().saturating_sub(1);
+        if others < self.startup_trials.max(1) as usize {
             return None;
         }
-        // The best first: then NaN is last, whichever way is up.
-        peers.sort_unstable_by(|a, b| beats(direction, *b, *a).cmp(&beats(direction, *a, *b)));
-        let middle = peers.len() / 2;
-        let median = if peers.len() % 2 == 1 {
-            peers[middle]
-        } else {
-            // Halved first: the sum of two large values would overflow.
-            peers[middle - 1] / 2.0 + peers[middle] / 2.0
-        };
+        let other = |at: usize| all[at + usize::from(at >= own)].0;
+        let middle = others / 2;
+        // Halved first: the sum of two large values would overflow.
+        let median = if others % 2 == 1 { other(middle) } else { other(middle - 1) / 2.0 + other(middle) / 2.0 };
         beats(direction, median, value).then(|| Verdict {
             index: trial.index,
             step,
@@ -65,8 +97,8 @@ impl Median {
                 "at step {step}: {}, worse than the median {} of {} {}",
                 number(value),
                 number(median),
-                peers.len(),
-                if peers.len() == 1 { "trial" } else { "trials" }
+                others,
+                if others == 1 { "trial" } else { "trials" }
             ),
         })
     }

@@ -3,23 +3,46 @@
 //! and Hansen 2005, IPOP).
 //!
 //! A trial records the generation it was drawn for. A generation closes with the first trials of it that finish, as many
-//! as the population; later ones teach nothing. Failed trials are the worst of their generation. Trials of no generation
+//! as the population; later ones do not count. Failed trials are the worst of their generation. Trials of no generation
 //! that finished before the first of one (initial assignments, another sampler's) tell where to begin: a few by the best of
 //! them, many as in Nomura 2021 (arXiv 2012.06932). Categories, and what exists only in a branch, are proposed by tpe.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use super::learned::{self, Finished, Learned, Outcome};
-use super::tried::{SPACING, Tried};
-use super::{Tpe, sobol, tpe};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::algorithm::{Algorithm, Request, Suggestion};
+use super::dataset::{Dataset, Finished, Outcome};
+use super::point;
+use super::tpe::Tpe;
+use super::tried::SPACING;
+use super::{sobol, tpe};
 use crate::core::linalg::{add_scaled, dot, eigen, identity};
 use crate::core::normal::quantile;
 use crate::core::rng::{Stream, stream};
 use crate::core::space::{Assignments, Domain, Space};
-use crate::core::study::Study;
+use crate::core::problem::Problem;
 
-/// Settings of the sampler.
+/// Covariance matrix adaptation: for many Trials of many numbers. Categories and branches are proposed as by `tpe`.
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Settings {
+    /// The first step size, as a share of each parameter's range. Left out: 0.2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.001, max = 1.0))]
+    pub sigma: Option<f64>,
+    /// How many Trials a generation has. Left out: 4 + 3 ln d, for d parameters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 2, max = 1000))]
+    pub population: Option<u32>,
+    /// How often it may begin anew, with twice the population, once it has converged. Left out: 9.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 20))]
+    pub restarts: Option<u32>,
+}
+
+/// The sampler.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Cmaes {
     /// The first step size, as a share of each range.
@@ -33,6 +56,27 @@ pub struct Cmaes {
 impl Default for Cmaes {
     fn default() -> Cmaes {
         Cmaes { sigma: 0.2, population: None, restarts: 9 }
+    }
+}
+
+impl Algorithm for Cmaes {
+    type Settings = Settings;
+    type Cache = Cache;
+    const NAME: &'static str = "cmaes";
+    const VERSION: u32 = 3;
+
+    fn new(settings: &Settings) -> Cmaes {
+        let usual = Cmaes::default();
+        Cmaes {
+            sigma: settings.sigma.unwrap_or(usual.sigma),
+            population: settings.population,
+            restarts: settings.restarts.unwrap_or(usual.restarts),
+        }
+    }
+
+    fn propose(&self, request: &Request, cache: &mut Cache) -> Suggestion {
+        let (assignments, generation) = propose(self, request, cache);
+        Suggestion { generation: Some(generation), ..self.suggestion(assignments) }
     }
 }
 
@@ -57,47 +101,42 @@ const PATIENCE: usize = 20;
 const WARM: usize = 20;
 
 /// The next configuration, and the generation that it is of.
-pub fn propose(
-    settings: &Cmaes,
-    study: &Study,
-    learned: &Learned,
-    index: u32,
-    tried: &Tried,
-    cache: &mut Cache,
-) -> (Assignments, u32) {
-    let space = &study.space;
+fn propose(settings: &Cmaes, request: &Request, cache: &mut Cache) -> (Assignments, u32) {
+    let Request { problem, dataset, tried, index } = *request;
+    let problem = &problem;
+    let space = problem.space;
     let axes = axes(space);
     let others = match axes.len() == space.parameters().len() {
         true => None,
-        false if learned.finished.is_empty() => Some(sobol::propose(study, index)),
-        false => Some(tpe::propose(&Tpe::default(), study, learned, index, tried, &mut cache.tpe)),
+        false if dataset.finished.is_empty() => Some(sobol::propose(problem, index)),
+        false => Some(tpe::propose(&Tpe::default(), request, &mut cache.tpe)),
     };
     if axes.is_empty() {
         return (others.unwrap_or_default(), 0);
     }
-    let state = cache.state(settings, study, &axes, learned);
-    let mut stream = stream(study.seed, "cmaes", u64::from(index));
-    let mut coordinates: Vec<f64> = match others.and_then(|others| learned::point(space, &others)) {
+    let state = cache.state(settings, problem, &axes, dataset);
+    let mut stream = stream(problem.seed, "cmaes", u64::from(index));
+    let mut coordinates: Vec<f64> = match others.and_then(|others| point::of(space, &others)) {
         Some(point) => point.to_vec(),
         None => vec![f64::NAN; space.parameters().len()],
     };
-    let may_succeed = learned.feasibility(space, 1.0);
+    let may_succeed = dataset.feasibility(space, 1.0);
     // The best draw so far: what is merely not the same, once it has converged, or cut at a corner, is better than nothing.
     let mut least_bad = None;
     for _ in 0..PATIENCE {
         let drawn = state.draw(space, &axes, &mut stream);
         axes.iter().zip(drawn).for_each(|(&axis, x)| coordinates[axis] = x);
-        let point = learned::snapped(space, &coordinates);
+        let point = point::snapped(space, &coordinates);
         let rank = (!tried.has_near(&point), may_succeed(&point), !tried.has(&point));
         if rank == (true, true, true) {
-            return (learned::assignments(space, &coordinates), state.generation);
+            return (point::assignments(space, &coordinates), state.generation);
         }
         if least_bad.as_ref().is_none_or(|(best, _)| rank > *best) {
             least_bad = Some((rank, coordinates.clone()));
         }
     }
     let coordinates = least_bad.map_or(coordinates, |(_, coordinates)| coordinates);
-    (learned::assignments(space, &coordinates), state.generation)
+    (point::assignments(space, &coordinates), state.generation)
 }
 
 /// The parameters that are numbers and always there.
@@ -108,17 +147,17 @@ fn axes(space: &Space) -> Vec<usize> {
 
 impl Cache {
     /// The state after all generations that have closed, and those after it that have begun.
-    fn state(&mut self, settings: &Cmaes, study: &Study, axes: &[usize], learned: &Learned) -> Cow<'_, State> {
+    fn state(&mut self, settings: &Cmaes, problem: &Problem, axes: &[usize], dataset: &Dataset) -> Cow<'_, State> {
         // Only what has finished since is new, if it is the same history.
-        if self.epoch != learned.epoch || self.seen > learned.finished.len() {
-            *self = Cache { epoch: learned.epoch, tpe: std::mem::take(&mut self.tpe), ..Cache::default() };
+        if self.epoch != dataset.revision || self.seen > dataset.finished.len() {
+            *self = Cache { epoch: dataset.revision, tpe: std::mem::take(&mut self.tpe), ..Cache::default() };
         }
-        let finished = &learned.finished;
+        let finished = &dataset.finished;
         for at in self.seen..finished.len() {
             match finished[at].generation {
                 Some(generation) => {
                     let state = self.state.get_or_insert_with(|| State::new(settings, axes, finished, &self.warm));
-                    // Late ones teach nothing.
+                    // Late ones do not count.
                     if generation >= state.generation {
                         self.open.entry(generation).or_default().push(at);
                     }
@@ -126,7 +165,7 @@ impl Cache {
                         self.open.first_entry().filter(|open| state.is_closed_by((open.key(), open.get())))
                     {
                         let members: Vec<&Finished> = closed.remove().iter().map(|&at| &finished[at]).collect();
-                        state.update(settings, study, axes, &members[..state.population]);
+                        state.update(settings, problem, axes, &members[..state.population]);
                     }
                 }
                 None if self.state.is_none() => self.warm.push(at),
@@ -267,7 +306,7 @@ impl State {
     }
 
     /// One generation further: Hansen 2016, equations 41 to 47, with the defaults of its table 1.
-    fn update(&mut self, settings: &Cmaes, study: &Study, axes: &[usize], members: &[&Finished]) {
+    fn update(&mut self, settings: &Cmaes, problem: &Problem, axes: &[usize], members: &[&Finished]) {
         let n = self.mean.len();
         let dimension = n as f64;
         let mut order: Vec<&&Finished> = members.iter().collect();
@@ -344,18 +383,18 @@ impl State {
         self.decompose();
         self.bests.push(order[0].outcome.loss());
         self.generation += 1;
-        if self.has_converged(study, axes, order[population - 1].outcome.loss()) && self.restarts < settings.restarts {
-            self.restart(settings, study);
+        if self.has_converged(problem, axes, order[population - 1].outcome.loss()) && self.restarts < settings.restarts {
+            self.restart(settings, problem);
         }
     }
 
-    fn has_converged(&self, study: &Study, axes: &[usize], worst: f64) -> bool {
+    fn has_converged(&self, problem: &Problem, axes: &[usize], worst: f64) -> bool {
         let longest = self.lengths.iter().fold(0.0_f64, |most, length| most.max(*length));
         let shortest = self.lengths.iter().fold(f64::INFINITY, |least, length| least.min(*length));
         let n = self.mean.len() as f64;
         let is_small = |(i, axis): (usize, &usize)| {
             // Between the values of a finite domain there is nothing to find.
-            let width = match study.space.parameters()[*axis].domain.size() {
+            let width = match problem.space.parameters()[*axis].domain.size() {
                 Some(size) => 0.2 / size as f64,
                 None => 0.1 * SPACING,
             };
@@ -371,8 +410,8 @@ impl State {
         flat || axes.iter().enumerate().all(is_small) || longest > 1e7 * shortest
     }
 
-    fn restart(&mut self, settings: &Cmaes, study: &Study) {
-        let mut stream = stream(study.seed, "cmaes restart", u64::from(self.restarts));
+    fn restart(&mut self, settings: &Cmaes, problem: &Problem) {
+        let mut stream = stream(problem.seed, "cmaes restart", u64::from(self.restarts));
         let mean = self.mean.iter().map(|_| stream.unit()).collect();
         let fresh = State::at(mean, settings.sigma, self.population * 2);
         *self = State { generation: self.generation, restarts: self.restarts + 1, ..fresh };

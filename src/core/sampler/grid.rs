@@ -1,21 +1,64 @@
 //! Every configuration of a finite space once, in a seeded order that is never laid out in memory.
 
-use super::Assignments;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::algorithm::{Algorithm, Request, Suggestion};
 use super::tried::Tried;
 use crate::core::rng::{fnv1a, stream};
-use crate::core::study::Study;
+use crate::core::space::{Assignments, Space};
+use crate::core::problem::Problem;
+
+/// Every configuration of a finite search space once, in a seeded random order. Doubles need a `step`.
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Settings {}
+
+/// Every configuration of a finite space once.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Grid;
+
+impl Algorithm for Grid {
+    type Settings = Settings;
+    type Cache = ();
+    const NAME: &'static str = "grid";
+    const VERSION: u32 = 2;
+
+    fn new(_: &Settings) -> Grid {
+        Grid
+    }
+
+    fn capabilities(&self, space: &Space) -> Result<(), Vec<(usize, String)>> {
+        let continuous = space.parameters().iter().enumerate().filter(|(_, p)| p.domain.is_continuous());
+        let message = "the grid sampler needs a step for a double: add step, or use another sampler";
+        let problems: Vec<_> = continuous.map(|(position, _)| (position, message.to_owned())).collect();
+        if problems.is_empty() { Ok(()) } else { Err(problems) }
+    }
+
+    fn propose(&self, request: &Request, _: &mut ()) -> Suggestion {
+        let problem = &request.problem;
+        self.suggestion(match problem.space.size() {
+            Some(size) => first_untried(problem, size, request.tried),
+            None => problem.space.nth(0),
+        })
+    }
+
+    /// All of them are wanted, however near they lie.
+    fn is_new(&self, _: &Suggestion, _: &[f64], _: &Tried) -> bool {
+        true
+    }
+}
 
 /// The first configuration, in the seeded order, that was not tried. The space has `size` of them, and is not exhausted.
-pub fn first_untried(study: &Study, size: u128, tried: &Tried) -> Assignments {
+pub fn first_untried(problem: &Problem, size: u128, tried: &Tried) -> Assignments {
     if size > MOST_PERMUTED {
-        return first_drawn(study, tried);
+        return first_drawn(problem, tried);
     }
-    let order = Permutation::new(study.seed, size);
+    let order = Permutation::new(problem.seed, size);
     let mut position = 0;
     loop {
-        let configuration = study.space.nth(order.at(position));
+        let configuration = problem.space.nth(order.at(position));
         // Among size + 1 positions one is untried, or the space were exhausted; the end is for safety.
-        if !tried.contains(&study.space, &configuration) || position + 1 >= order.size {
+        if !tried.contains(problem.space, &configuration) || position + 1 >= order.size {
             return configuration;
         }
         position += 1;
@@ -26,15 +69,15 @@ pub fn first_untried(study: &Study, size: u128, tried: &Tried) -> Assignments {
 const MOST_PERMUTED: u128 = 1 << 126;
 
 /// The first of a sequence of independent draws that was not tried.
-fn first_drawn(study: &Study, tried: &Tried) -> Assignments {
+fn first_drawn(problem: &Problem, tried: &Tried) -> Assignments {
     let mut position = tried.len() as u64;
     loop {
-        let mut stream = stream(study.seed, "grid", position);
-        let configuration = study.space.assemble(|_, domain| {
+        let mut stream = stream(problem.seed, "grid", position);
+        let configuration = problem.space.assemble(|_, domain| {
             let size = domain.size().unwrap_or(1);
             domain.nth(((stream.unit() * size as f64) as u128).min(size - 1))
         });
-        if !tried.contains(&study.space, &configuration) {
+        if !tried.contains(problem.space, &configuration) {
             return configuration;
         }
         position += 1;

@@ -1,41 +1,114 @@
-//! Samplers: what proposes assignments. One file each; all are pure functions of the study, its history
-//! and the index of the trial to propose.
+//! Samplers: what proposes assignments. One file each, and one line each in the list below; all are pure functions of the
+//! problem, of what has come of earlier trials, and of the index of the trial to propose.
 
-mod auto;
-mod cmaes;
-mod gp;
-mod grid;
-mod learned;
-mod random;
-mod sobol;
-mod tpe;
+mod algorithm;
+mod dataset;
+mod point;
 mod tried;
 
-pub use cmaes::Cmaes;
-pub use gp::Gp;
-pub use tpe::Tpe;
+pub use algorithm::{Algorithm, Suggestion};
 
+use algorithm::Request;
+use schemars::{JsonSchema, Schema};
+use serde::{Deserialize, Serialize};
+
+use super::choice;
+use super::problem::Problem;
 use super::space::{Assignments, Space};
-use super::study::{Study, Trial};
-use learned::{point, same};
+use super::trial::Trial;
+use tried::Tried;
 
-/// The samplers, with their settings.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Sampler {
-    /// Chooses among the others by the space and by how many trials have finished.
-    Auto,
-    /// Independent draws.
-    Random,
-    /// Every configuration of a finite space once.
-    Grid,
-    /// A scrambled Sobol sequence.
-    Sobol,
-    /// A tree-structured Parzen estimator.
-    Tpe(Tpe),
-    /// Bayesian optimisation with a Gaussian process.
-    Gp(Gp),
-    /// An evolution strategy that adapts its covariance matrix.
-    Cmaes(Cmaes),
+/// From `file: Type` for each sampler to all that lists them.
+macro_rules! samplers {
+    ($($name:ident: $Sampler:ident,)*) => {
+        $(mod $name;)*
+        $(pub use $name::$Sampler;)*
+
+        /// A sampler with its settings.
+        #[derive(Clone, Copy, Debug, PartialEq)]
+        #[allow(missing_docs, reason = "each is described in its file")]
+        pub enum Sampler {
+            $($Sampler($Sampler),)*
+        }
+
+        impl Sampler {
+            /// The names of all samplers in the API.
+            pub const NAMES: &[&str] = &[$($Sampler::NAME),*];
+
+            /// Its name in the API.
+            pub fn name(&self) -> &'static str {
+                match self {
+                    $(Sampler::$Sampler(_) => $Sampler::NAME,)*
+                }
+            }
+
+            /// What it cannot do with a space, if anything.
+            ///
+            /// # Errors
+            /// Each problem as (position of the parameter, message).
+            pub fn capabilities(&self, space: &Space) -> Result<(), Vec<(usize, String)>> {
+                match self {
+                    $(Sampler::$Sampler(sampler) => sampler.capabilities(space),)*
+                }
+            }
+
+            fn propose(&self, request: &Request, caches: &mut Caches) -> Suggestion {
+                match self {
+                    $(Sampler::$Sampler(sampler) => sampler.propose(request, &mut caches.$name),)*
+                }
+            }
+
+            fn is_new(&self, suggestion: &Suggestion, point: &[f64], tried: &Tried) -> bool {
+                match self {
+                    $(Sampler::$Sampler(sampler) => sampler.is_new(suggestion, point, tried),)*
+                }
+            }
+
+            fn standing_after(&self, problem: &Problem, finished: &dyn Fn() -> usize) -> String {
+                match self {
+                    $(Sampler::$Sampler(sampler) => sampler.standing(problem, finished),)*
+                }
+            }
+        }
+
+        /// What proposes configurations.
+        #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+        #[schemars(transform = exactly_one)]
+        #[allow(missing_docs, reason = "each is described in its file")]
+        pub struct SamplerSpec {
+            $(
+                #[serde(default, skip_serializing_if = "Option::is_none")]
+                pub $name: Option<<$Sampler as Algorithm>::Settings>,
+            )*
+        }
+
+        impl SamplerSpec {
+            /// The samplers that are given: one, where the spec is valid.
+            pub fn given(&self) -> Vec<Sampler> {
+                let all = [$(self.$name.as_ref().map(|settings| Sampler::$Sampler($Sampler::new(settings)))),*];
+                all.into_iter().flatten().collect()
+            }
+        }
+
+        #[derive(Default)]
+        struct Caches {
+            $($name: <$Sampler as Algorithm>::Cache,)*
+        }
+    };
+}
+
+samplers! {
+    auto: Auto,
+    random: Random,
+    grid: Grid,
+    sobol: Sobol,
+    tpe: Tpe,
+    gp: Gp,
+    cmaes: Cmaes,
+}
+
+fn exactly_one(schema: &mut Schema) {
+    choice::exactly_one(schema, "a sampler", Sampler::NAMES);
 }
 
 /// What a sampler answers.
@@ -47,173 +120,86 @@ pub enum Next {
     Exhausted,
 }
 
-/// A configuration to try, and what is to be recorded of how it came about.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Suggestion {
-    /// The configuration.
-    pub assignments: Assignments,
-    /// The sampler's name: `auto` gives that of the one it stands at.
-    pub sampler: &'static str,
-    /// The version of that sampler's algorithm.
-    pub version: u32,
-    /// The generation of CMA-ES.
-    pub generation: Option<u32>,
-}
-
 /// What was computed for earlier proposals of one study. It makes the next ones faster, and never different.
 #[derive(Default)]
 pub struct Cache {
-    learned: learned::Cache,
-    gp: gp::Cache,
-    tpe: tpe::Cache,
-    cmaes: cmaes::Cache,
+    dataset: dataset::Cache,
+    caches: Caches,
 }
 
-/// The proposal for trial `index` of a study, after `history` and what was `proposed` since: the initial assignments that
-/// no trial has, in their order, then configurations of which only failures are known that teach nothing, then what the
-/// sampler says.
-pub fn next(study: &Study, history: &[Trial], proposed: &[Trial], index: u32, cache: &mut Cache) -> Next {
-    for initial in &study.initial {
-        let is_it = |a: Option<&[f64]>, b: Option<&[f64]>| match (a, b) {
-            (Some(a), Some(b)) => same(a, b),
-            (a, b) => a.is_none() && b.is_none(),
-        };
-        let at = point(&study.space, initial);
-        let mut trials = history.iter().chain(proposed);
-        if !trials.any(|trial| is_it(cache.learned.point(&study.space, trial).as_deref(), at.as_deref())) {
-            let (assignments, sampler) = (initial.clone(), "initial");
-            return Next::Propose(Suggestion { assignments, sampler, version: 1, generation: None });
-        }
+/// A study's past, as far as proposals follow from it.
+#[derive(Clone, Copy)]
+pub struct Past<'a> {
+    /// All trials that are recorded, in any order.
+    pub history: &'a [Trial],
+    /// What was proposed since.
+    pub proposed: &'a [Trial],
+    /// Configurations that are tried first.
+    pub initial: &'a [Assignments],
+    /// Hash of the study's present job template: with another one, trials had other surroundings.
+    pub template: u64,
+}
+
+impl<'a> Past<'a> {
+    fn trials(self) -> impl Iterator<Item = &'a Trial> {
+        self.history.iter().chain(self.proposed)
     }
-    if let Some(trial) = cache.learned.owed(study, || history.iter().chain(proposed)) {
-        let (assignments, sampler) = (trial.assignments.clone(), "retry");
-        return Next::Propose(Suggestion { assignments, sampler, version: 1, generation: None });
-    }
-    study.sampler.next(study, history, proposed, index, cache)
 }
 
 impl Sampler {
-    /// Its name in the API.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Sampler::Auto => "auto",
-            Sampler::Random => "random",
-            Sampler::Grid => "grid",
-            Sampler::Sobol => "sobol",
-            Sampler::Tpe(_) => "tpe",
-            Sampler::Gp(_) => "gp",
-            Sampler::Cmaes(_) => "cmaes",
-        }
-    }
-
-    /// The version of its algorithm: to be raised whenever its proposals change.
-    pub fn version(&self) -> u32 {
-        match self {
-            Sampler::Tpe(_) | Sampler::Gp(_) | Sampler::Cmaes(_) => 3,
-            _ => 2,
-        }
-    }
-
-    /// What it cannot do with a space, if anything.
-    ///
-    /// # Errors
-    /// Each problem as (position of the parameter, message).
-    pub fn capabilities(&self, space: &Space) -> Result<(), Vec<(usize, String)>> {
-        let parameters = space.parameters().iter().enumerate();
-        match self {
-            Sampler::Grid => {
-                let continuous = parameters.filter(|(_, p)| p.domain.is_continuous());
-                let problems: Vec<_> = continuous
-                    .map(|(i, _)| {
-                        (i, "the grid sampler needs a step for a double: add step, or use another sampler".to_owned())
-                    })
-                    .collect();
-                if problems.is_empty() { Ok(()) } else { Err(problems) }
+    /// The proposal for trial `index`: the initial assignments that no trial has, in their order, then configurations of
+    /// which only failures are known that say nothing of them, then what the sampler says.
+    pub fn next(&self, problem: Problem, past: Past, index: u32, cache: &mut Cache) -> Next {
+        let recorded = |assignments: &Assignments, sampler| {
+            Next::Propose(Suggestion { assignments: assignments.clone(), sampler, version: 1, generation: None })
+        };
+        for initial in past.initial {
+            let is_it = |a: Option<&[f64]>, b: Option<&[f64]>| match (a, b) {
+                (Some(a), Some(b)) => point::same(a, b),
+                (a, b) => a.is_none() && b.is_none(),
+            };
+            let at = point::of(problem.space, initial);
+            let mut points = past.trials().map(|trial| cache.dataset.point(problem.space, trial));
+            if !points.any(|point| is_it(point.as_deref(), at.as_deref())) {
+                return recorded(initial, "initial");
             }
-            // Sobol: sobol_burley has 256 dimensions and 2^16 points, the API at most 64 and 10,000.
-            _ => Ok(()),
         }
+        let trials = || past.trials();
+        if let Some(trial) = cache.dataset.next_retry(&problem, past.template, past.initial, trials) {
+            return recorded(&trial.assignments, "retry");
+        }
+        self.next_new(problem, past, index, cache)
     }
 
-    /// The proposal for trial `index`, after `history` and what was `proposed` since. No configuration is repeated while
-    /// untried ones remain, nor one proposed that no trainer could tell from one that was tried, but by cmaes once it has
-    /// converged to such a point.
-    fn next(&self, study: &Study, history: &[Trial], proposed: &[Trial], index: u32, cache: &mut Cache) -> Next {
-        let trials = || history.iter().chain(proposed);
-        let size = study.space.size();
-        if let Some(size) = size
-            && cache.learned.look(study, trials).1.len() as u128 >= size
-        {
+    /// The sampler's own proposal. No configuration is repeated while untried ones remain, nor one proposed that no trainer
+    /// could tell from one that was tried, but by cmaes once it has converged to such a point.
+    fn next_new(&self, problem: Problem, past: Past, index: u32, cache: &mut Cache) -> Next {
+        let (dataset, tried) = cache.dataset.update(&problem, past.template, || past.trials());
+        let size = problem.space.size();
+        if size.is_some_and(|size| tried.len() as u128 >= size) {
             return Next::Exhausted;
         }
-        let suggested = self.suggest(study, trials, index, cache);
-        let (_, tried) = cache.learned.look(study, trials);
-        let Some(point) = learned::point(&study.space, &suggested.assignments) else {
-            return Next::Propose(suggested);
+        let request = Request { problem, dataset, tried, index };
+        let suggestion = self.propose(&request, &mut cache.caches);
+        let Some(point) = point::of(problem.space, &suggestion.assignments) else {
+            return Next::Propose(suggestion);
         };
-        let is_spent = if suggested.generation.is_some() { tried.has(&point) } else { tried.has_near(&point) };
-        if !is_spent && *self != Sampler::Grid {
-            return Next::Propose(suggested);
+        if self.is_new(&suggestion, &point, tried) {
+            return Next::Propose(suggestion);
         }
-        let draws = *self != Sampler::Grid && tried.is_dense();
-        let drawn = if draws { random::untried(study, tried, index) } else { None };
+        let drawn = if tried.is_dense() { random::untried(&problem, tried, index) } else { None };
         let assignments = match (drawn, size) {
             (Some(drawn), _) => drawn,
-            (None, Some(size)) => grid::first_untried(study, size, tried),
+            (None, Some(size)) => grid::first_untried(&problem, size, tried),
             // Nothing new was found in a continuum: it is as good as exhausted.
-            (None, None) => suggested.assignments,
+            (None, None) => suggestion.assignments,
         };
-        Next::Propose(Suggestion { assignments, ..suggested })
+        Next::Propose(Suggestion { assignments, ..suggestion })
     }
 
-    fn suggest<'a, I: Iterator<Item = &'a Trial>>(
-        &self,
-        study: &Study,
-        trials: impl Fn() -> I,
-        index: u32,
-        cache: &mut Cache,
-    ) -> Suggestion {
-        let plain = |assignments| self.suggestion(assignments);
-        match self {
-            Sampler::Random => plain(random::propose(study, index)),
-            Sampler::Sobol => plain(sobol::propose(study, index)),
-            // What was tried is not looked at here.
-            Sampler::Grid => plain(study.space.nth(0)),
-            Sampler::Auto => {
-                let (learned, _) = cache.learned.look(study, &trials);
-                auto::standing(study, learned.finished.len()).sampler.suggest(study, trials, index, cache)
-            }
-            Sampler::Tpe(tpe) => {
-                let (learned, tried) = cache.learned.look(study, trials);
-                match learned.finished.len() < tpe.startup_trials as usize {
-                    true => plain(sobol::propose(study, index)),
-                    false => plain(tpe::propose(tpe, study, learned, index, tried, &mut cache.tpe)),
-                }
-            }
-            Sampler::Gp(gp) => {
-                let (learned, tried) = cache.learned.look(study, trials);
-                match learned.finished.len() < gp.startup_trials.max(1) as usize {
-                    true => plain(sobol::propose(study, index)),
-                    false => plain(gp::propose(study, learned, index, tried, &mut cache.gp)),
-                }
-            }
-            Sampler::Cmaes(cmaes) => {
-                let (learned, tried) = cache.learned.look(study, trials);
-                let (assignments, generation) = cmaes::propose(cmaes, study, learned, index, tried, &mut cache.cmaes);
-                Suggestion { generation: Some(generation), ..plain(assignments) }
-            }
-        }
-    }
-
-    fn suggestion(&self, assignments: Assignments) -> Suggestion {
-        Suggestion { assignments, sampler: self.name(), version: self.version(), generation: None }
-    }
-
-    /// Which sampler is at work after this history, and why: of interest where it chooses itself.
-    pub fn standing(&self, study: &Study, history: &[Trial]) -> String {
-        match self {
-            Sampler::Auto => auto::standing(study, learned::count_of_teaching(study, history.iter())).to_string(),
-            other => other.name().to_owned(),
-        }
+    /// Which sampler is at work after this history, and why: of interest where it chooses itself. `template` is the hash of
+    /// the study's present job template.
+    pub fn standing(&self, problem: Problem, history: &[Trial], template: u64) -> String {
+        self.standing_after(&problem, &|| dataset::count_usable(template, history.iter()))
     }
 }

@@ -6,14 +6,36 @@
 //! Beyond Optuna's rules: kernels of good trials may be three times as narrow, and weigh the more the better the trial is
 //! (as the expected improvement does, Watanabe 2023, section 3.2); only configurations that were not tried are drawn.
 
-use super::learned::{self, Finished, Learned, Outcome, Point};
-use super::tried::Tried;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::algorithm::{Algorithm, Request, Suggestion};
+use super::dataset::{Dataset, Finished, Outcome};
+use super::point::{self, Point};
+use super::sobol;
 use crate::core::normal::{LOG_SQRT_2PI, Truncated, between, log_pdf};
 use crate::core::rng::{Stream, stream};
 use crate::core::space::{Assignments, Domain, Space};
-use crate::core::study::Study;
 
-/// Settings of the sampler.
+/// A tree-structured Parzen estimator: cheap, and at home in spaces with many branches.
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Settings {
+    /// How many Trials must have finished before the estimator is asked; until then a Sobol sequence proposes. Left out: 10.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10000))]
+    pub startup_trials: Option<u32>,
+    /// How many draws are compared for each proposal. Left out: 24.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub candidates: Option<u32>,
+    /// The share of the finished Trials that count as good, of which there are 25 at most. Left out: 0.1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0.01, max = 0.5))]
+    pub gamma: Option<f64>,
+}
+
+/// The sampler.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Tpe {
     /// How many trials must have finished before the estimator is asked.
@@ -27,6 +49,29 @@ pub struct Tpe {
 impl Default for Tpe {
     fn default() -> Tpe {
         Tpe { startup_trials: 10, candidates: 24, gamma: 0.1 }
+    }
+}
+
+impl Algorithm for Tpe {
+    type Settings = Settings;
+    type Cache = Cache;
+    const NAME: &'static str = "tpe";
+    const VERSION: u32 = 3;
+
+    fn new(settings: &Settings) -> Tpe {
+        let usual = Tpe::default();
+        Tpe {
+            startup_trials: settings.startup_trials.unwrap_or(usual.startup_trials),
+            candidates: settings.candidates.unwrap_or(usual.candidates),
+            gamma: settings.gamma.unwrap_or(usual.gamma),
+        }
+    }
+
+    fn propose(&self, request: &Request, cache: &mut Cache) -> Suggestion {
+        self.suggestion(match request.dataset.finished.len() < self.startup_trials as usize {
+            true => sobol::propose(&request.problem, request.index),
+            false => propose(self, request, cache),
+        })
     }
 }
 
@@ -50,17 +95,11 @@ pub struct Cache {
     others: Mixture,
 }
 
-/// The next configuration. `learned` has finished trials; what was `tried` is avoided.
-pub fn propose(
-    settings: &Tpe,
-    study: &Study,
-    learned: &Learned,
-    index: u32,
-    tried: &Tried,
-    cache: &mut Cache,
-) -> Assignments {
-    let (good, others) = split(settings, learned);
-    let axes = axes(&study.space);
+/// The estimator's configuration. The dataset has finished trials; what was tried is avoided.
+pub fn propose(settings: &Tpe, request: &Request, cache: &mut Cache) -> Assignments {
+    let Request { problem, dataset, tried, index } = *request;
+    let (good, others) = split(settings, dataset);
+    let axes = axes(problem.space);
     let mut of_good = Mixture::default();
     of_good.update(&axes, good, |axis| Least {
         share: NARROWEST,
@@ -70,11 +109,11 @@ pub fn propose(
         },
     });
     cache.others.update(&axes, others, |_| Least { share: 1.0, bandwidth: 0.0 });
-    let mut stream = stream(study.seed, "tpe", u64::from(index));
+    let mut stream = stream(problem.seed, "tpe", u64::from(index));
     let wanted = settings.candidates.max(1) as usize;
-    let mut draw = || of_good.draw(&study.space, &axes, &mut stream);
+    let mut draw = || of_good.draw(problem.space, &axes, &mut stream);
     let draws = std::iter::repeat_with(&mut draw).take(PATIENCE * wanted);
-    let may_succeed = learned.feasibility(&study.space, CAUTION);
+    let may_succeed = dataset.feasibility(problem.space, CAUTION);
     let mut candidates: Vec<Vec<f64>> =
         draws.filter(|point| !tried.has_near(point) && may_succeed(point)).take(wanted).collect();
     if candidates.is_empty() {
@@ -84,7 +123,7 @@ pub fn propose(
     let other_densities = cache.others.log_densities(&axes, &candidates);
     let merit = good_densities.iter().zip(&other_densities).map(|(good, other)| good - other);
     let best = merit.enumerate().reduce(|best, next| if next.1 > best.1 { next } else { best });
-    learned::assignments(&study.space, &candidates[best.map_or(0, |(at, _)| at)])
+    point::assignments(problem.space, &candidates[best.map_or(0, |(at, _)| at)])
 }
 
 /// A trial's kernel.
@@ -95,8 +134,8 @@ struct Kernel {
 }
 
 /// The good trials with weights by merit, and all others with those that are pending, with weights by age; both by age.
-fn split(settings: &Tpe, learned: &Learned) -> (Vec<Kernel>, Vec<Kernel>) {
-    let finished = &learned.finished;
+fn split(settings: &Tpe, dataset: &Dataset) -> (Vec<Kernel>, Vec<Kernel>) {
+    let finished = &dataset.finished;
     let count = libm::ceil(settings.gamma * finished.len() as f64) as usize;
     let count = count.clamp(1, MOST_GOOD).min(finished.len());
     let mut order: Vec<usize> = (0..finished.len()).collect();
@@ -118,7 +157,7 @@ fn split(settings: &Tpe, learned: &Learned) -> (Vec<Kernel>, Vec<Kernel>) {
         let side = if weight > 0.0 { &mut good } else { &mut others };
         side.push(kernel(trial.index, &trial.point, weight));
     }
-    others.extend(learned.pending.iter().map(|trial| kernel(trial.index, &trial.point, 0.0)));
+    others.extend(dataset.pending.iter().map(|trial| kernel(trial.index, &trial.point, 0.0)));
     let n = others.len();
     others.iter_mut().enumerate().for_each(|(i, kernel)| kernel.weight = weight(i, n));
     (good, others)
@@ -253,7 +292,7 @@ impl Mixture {
             }
         };
         let coordinates: Vec<f64> = axes.iter().enumerate().map(coordinate).collect();
-        learned::snapped(space, &coordinates)
+        point::snapped(space, &coordinates)
     }
 
     /// The logarithm of the density at each of the points.

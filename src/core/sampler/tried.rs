@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::learned::{self, Point};
+use super::point::{self, Point, key};
 use crate::core::space::{Assignments, Space};
 
 /// Two values of a range that lie no further apart than this share of it, on its scale, are one to a trainer. The issue is
@@ -55,7 +55,7 @@ impl Tried {
 
     /// Whether the very configuration of these assignments is.
     pub fn contains(&self, space: &Space, assignments: &Assignments) -> bool {
-        learned::point(space, assignments).is_some_and(|point| self.has(&point))
+        point::of(space, assignments).is_some_and(|point| self.has(&point))
     }
 
     /// Whether one of them is the configuration at `point`, or cannot be told from it: the same categories and branches, and
@@ -87,8 +87,3 @@ impl Tried {
 
 /// A little more than [`SPACING`]: coordinates lose some bits on the way to the text that a trainer sees, and back.
 const WITHIN: f64 = SPACING * (1.0 + 1e-6);
-
-/// A point as something that can be compared: in a finite space the same configuration has the same bits.
-pub fn key(point: &[f64]) -> Vec<u64> {
-    point.iter().map(|x| x.to_bits()).collect()
-}

@@ -7,16 +7,16 @@
 
 use std::collections::BTreeSet;
 
-use super::super::learned::{self, Point};
-use super::super::tried::{Tried, key};
+use super::super::point::{self, Point, key};
+use super::super::tried::Tried;
 use super::model::Posterior;
 use crate::core::minimise::minimise;
 use crate::core::normal::{log_improvement, quantile};
 use crate::core::rng::{Stream, stream};
 use crate::core::space::{Domain, Parameter};
-use crate::core::study::Study;
+use crate::core::problem::Problem;
 
-/// How many points of a Sobol sequence are looked at.
+/// How many points of a Sobol sequence are evaluated.
 const CANDIDATES: u32 = 512;
 /// How many of all candidates are improved.
 const ASCENTS: usize = 6;
@@ -39,8 +39,8 @@ struct Candidate {
 
 /// What the search needs to know.
 pub struct Search<'a> {
-    /// The study.
-    pub study: &'a Study,
+    /// What is searched.
+    pub problem: Problem<'a>,
     /// The surrogate.
     pub posterior: &'a Posterior<'a>,
     /// The lowest output so far.
@@ -56,7 +56,7 @@ pub struct Search<'a> {
 impl Search<'_> {
     /// The most promising configuration for the trial `index`, one that was not tried if it finds any.
     pub fn run(&self, index: u32) -> Vec<f64> {
-        let mut stream = stream(self.study.seed, "gp", u64::from(index));
+        let mut stream = stream(self.problem.seed, "gp", u64::from(index));
         let mut spread = self.spread(&mut stream);
         let mut close = self.near_the_best(&mut stream);
         let by_merit = |candidates: &mut Vec<Candidate>| candidates.sort_by(|a, b| b.merit.total_cmp(&a.merit));
@@ -70,7 +70,7 @@ impl Search<'_> {
         found.extend_from_slice(&spread);
         by_merit(&mut found);
         // Another category or another step is never the same: that is for ranges alone.
-        let ranges: Vec<bool> = self.study.space.parameters().iter().map(|p| p.domain.is_continuous()).collect();
+        let ranges: Vec<bool> = self.problem.space.parameters().iter().map(|p| p.domain.is_continuous()).collect();
         let is_beside = |a: &[f64], b: &[f64]| {
             a.iter().zip(b).zip(&ranges).all(|((a, b), is_range)| *is_range || a.to_bits() == b.to_bits())
         };
@@ -125,7 +125,7 @@ impl Search<'_> {
 
     fn spread(&self, stream: &mut Stream) -> Vec<Candidate> {
         let scramble = stream.bits() as u32;
-        let parameters = self.study.space.parameters();
+        let parameters = self.problem.space.parameters();
         let at = |point: u32| {
             let coordinate = |(position, parameter): (usize, &Parameter)| {
                 let u = f64::from(sobol_burley::sample(point, position as u32, scramble));
@@ -141,7 +141,7 @@ impl Search<'_> {
         for (rank, best) in self.best.iter().enumerate() {
             let filled: Vec<f64> = best
                 .iter()
-                .zip(self.study.space.parameters())
+                .zip(self.problem.space.parameters())
                 .map(|(x, parameter)| if x.is_nan() { whole(&parameter.domain, stream.unit()) } else { *x })
                 .collect();
             for _ in 0..(if rank == 0 { 48 } else { 12 }) {
@@ -153,7 +153,7 @@ impl Search<'_> {
 
     /// Some coordinates moved, at least one: by a little, or to another category.
     fn perturbed(&self, from: &[f64], stream: &mut Stream) -> Vec<f64> {
-        let parameters = self.study.space.parameters();
+        let parameters = self.problem.space.parameters();
         let share = (2.0 / parameters.len() as f64).max(0.2);
         let certain = (stream.unit() * parameters.len() as f64) as usize;
         // From a hundredth to a fifth of the range.
@@ -191,7 +191,7 @@ impl Search<'_> {
 
     /// Along the gradient, by the active parameters that have one.
     fn climb(&self, from: Candidate) -> Candidate {
-        let parameters = self.study.space.parameters();
+        let parameters = self.problem.space.parameters();
         let start = self.snapped(&from.coordinates);
         let smooth = |domain: &Domain| !domain.is_categorical() && domain.size().is_none_or(|size| size > MANY_VALUES);
         let free: Vec<usize> =
@@ -222,7 +222,7 @@ impl Search<'_> {
 
     /// One parameter after the other to the best of its other values.
     fn moves(&self, mut best: Candidate) -> Candidate {
-        for (position, parameter) in self.study.space.parameters().iter().enumerate() {
+        for (position, parameter) in self.problem.space.parameters().iter().enumerate() {
             let Some(size) = parameter.domain.size() else { continue };
             if self.snapped(&best.coordinates)[position].is_nan() {
                 continue;
@@ -241,7 +241,7 @@ impl Search<'_> {
 
     /// The point that the trainer would see.
     fn snapped(&self, coordinates: &[f64]) -> Vec<f64> {
-        learned::snapped(&self.study.space, coordinates)
+        point::snapped(self.problem.space, coordinates)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The hyperparameters of the surrogate: those of the highest posterior density.
 
-use super::super::learned::Point;
+use super::super::point::Point;
 use super::kernel::{Hyperparameters, Structure};
 use crate::core::linalg::{Factor, dot};
 use crate::core::minimise::minimise;

@@ -6,25 +6,60 @@ mod kernel;
 mod model;
 mod warp;
 
-use super::learned::{self, Finished, Learned, Outcome, Point, same};
-use super::tried::Tried;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::algorithm::{Algorithm, Request, Suggestion};
+use super::dataset::{Dataset, Finished, Outcome};
+use super::point::{self, Point, same};
+use super::sobol;
 use crate::core::space::Assignments;
-use crate::core::study::Study;
+use crate::core::problem::{Budget, Problem};
 use acquisition::Search;
 use kernel::Structure;
 use model::{Covariance, Posterior};
 
-/// Settings of the sampler.
+/// Bayesian optimisation with a Gaussian process: needs the fewest Trials.
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Settings {
+    /// How many Trials must have finished before the surrogate is asked; until then a Sobol sequence proposes. Left out:
+    /// 8, or as many as run at once, but at most a quarter of maxTrials.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10000))]
+    pub startup_trials: Option<u32>,
+}
+
+/// The sampler.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Gp {
-    /// How many trials must have finished before the model is asked.
-    pub startup_trials: u32,
+    /// How many trials must have finished before the model is asked; None: [`Gp::usual_startup`].
+    pub startup_trials: Option<u32>,
 }
 
 impl Gp {
     /// How many trials usually come first: enough to fill the places there are, and a quarter of all at most.
-    pub fn usual_startup(parallelism: u32, max_trials: u32) -> u32 {
-        parallelism.max(8).min((max_trials / 4).max(1))
+    pub fn usual_startup(budget: Budget) -> u32 {
+        budget.parallelism.max(8).min((budget.max_trials / 4).max(1))
+    }
+}
+
+impl Algorithm for Gp {
+    type Settings = Settings;
+    type Cache = Cache;
+    const NAME: &'static str = "gp";
+    const VERSION: u32 = 3;
+
+    fn new(settings: &Settings) -> Gp {
+        Gp { startup_trials: settings.startup_trials }
+    }
+
+    fn propose(&self, request: &Request, cache: &mut Cache) -> Suggestion {
+        let startup = self.startup_trials.unwrap_or(Gp::usual_startup(request.problem.budget)).max(1) as usize;
+        self.suggestion(match request.dataset.finished.len() < startup {
+            true => sobol::propose(&request.problem, request.index),
+            false => propose(request, cache),
+        })
     }
 }
 
@@ -42,7 +77,7 @@ const MOST_FITTED: usize = 160;
 pub struct Cache(Option<Fitted>);
 
 struct Fitted {
-    /// The epoch of what was learned, and how many finished trials of it the fit saw.
+    /// The revision of the dataset, and how many finished trials of it the fit saw.
     of: (u64, usize),
     structure: Structure,
     /// Which of them are modelled.
@@ -50,10 +85,12 @@ struct Fitted {
     covariance: Covariance,
 }
 
-/// The next configuration. `learned` has finished trials.
-pub fn propose(study: &Study, learned: &Learned, index: u32, tried: &Tried, cache: &mut Cache) -> Assignments {
-    let finished = &learned.finished;
-    let mut fitted = fitted(study, learned, cache.0.take());
+/// The next configuration. The dataset has finished trials.
+fn propose(request: &Request, cache: &mut Cache) -> Assignments {
+    let Request { problem, dataset, tried, index } = *request;
+    let problem = &problem;
+    let finished = &dataset.finished;
+    let mut fitted = fitted(problem, dataset, cache.0.take());
     let (_, seen) = fitted.of;
     let modelled: Vec<usize> = fitted.chosen.iter().copied().chain(seen..finished.len()).collect();
     let known = fitted.covariance.len();
@@ -76,20 +113,20 @@ pub fn propose(study: &Study, learned: &Learned, index: u32, tried: &Tried, cach
             break;
         }
     }
-    // Pending trials are believed to come out at the mean (Ginsbourger 2010, "kriging believer"): they teach only that
-    // their surroundings are being looked at.
-    for pending in &learned.pending {
+    // Pending trials are believed to come out at the mean (Ginsbourger 2010, "kriging believer"): they say only that
+    // their surroundings are being explored.
+    for pending in &dataset.pending {
         let mean = Posterior::new(&fitted.structure, &fitted.covariance, &outputs).mean(&pending.point);
         fitted.covariance.append(&fitted.structure, [(pending.point.clone(), 0.0)]);
         outputs.push(mean);
     }
     let posterior = Posterior::new(&fitted.structure, &fitted.covariance, &outputs);
-    let may_succeed = learned.feasibility(&study.space, 1.0);
-    let search = Search { study, posterior: &posterior, incumbent, best: &best, tried, may_succeed: &may_succeed };
+    let may_succeed = dataset.feasibility(problem.space, 1.0);
+    let search = Search { problem: *problem, posterior: &posterior, incumbent, best: &best, tried, may_succeed: &may_succeed };
     let point = search.run(index);
     fitted.covariance.truncate(modelled.len());
     cache.0 = Some(fitted);
-    learned::assignments(&study.space, &point)
+    point::assignments(problem.space, &point)
 }
 
 /// Where a trial was, and the variance of its noise beyond that of all.
@@ -99,14 +136,14 @@ fn observed(trial: &Finished) -> (Point, f64) {
 }
 
 /// The fit for so many finished trials: at counts that grow by a tenth, so that what came in between does not matter.
-fn fitted(study: &Study, learned: &Learned, last: Option<Fitted>) -> Fitted {
-    let finished = &learned.finished;
+fn fitted(problem: &Problem, dataset: &Dataset, last: Option<Fitted>) -> Fitted {
+    let finished = &dataset.finished;
     let count = fit_at(finished.len());
-    let of = (learned.epoch, count);
+    let of = (dataset.revision, count);
     if let Some(last) = last.filter(|last| last.of == of) {
         return last;
     }
-    let structure = Structure::new(&study.space);
+    let structure = Structure::new(problem.space);
     let outcomes: Vec<Outcome> = finished[..count].iter().map(|trial| trial.outcome).collect();
     let few = chosen(&outcomes, MOST_FITTED);
     let outputs = warp::warp(&outcomes);

@@ -1,6 +1,6 @@
-//! The surrogate: a Gaussian process over what was learned.
+//! The surrogate: a Gaussian process over what was dataset.
 
-use super::super::learned::Point;
+use super::super::point::Point;
 use super::kernel::{Hyperparameters, Structure};
 use crate::core::linalg::{Factor, add_scaled, dot};
 

@@ -2,7 +2,7 @@
 //! Algorithm", arXiv 2408.11527, section 3.2): the worse half by rank, all on a logarithmic scale, failed trials
 //! worse than the worst. Then of mean 0 and variance 1.
 
-use super::super::learned::Outcome;
+use super::super::dataset::Outcome;
 use crate::core::normal::quantile;
 
 /// One number a trial, to be minimised. Depends on the order of the values, so that extremes do no harm.

@@ -1,0 +1,157 @@
+//! What is remembered of each Study from pass to pass. It makes the next pass faster, never different, and nothing in it is
+//! needed for a right answer after a restart. It is dropped when its Study goes.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
+use tokio::time::Instant;
+
+use super::look::Looks;
+use crate::api::Study;
+use crate::core::sampler::Cache;
+use crate::validate::{Problem, ValidStudy};
+
+use super::study::history::History;
+
+/// How often a Study's status tells how far things are: however fast its Trials end, and whoever disagrees.
+pub const TELL_AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// How long Trials that another leader has announced may take to be there. Short: after a crash they never come.
+const BEING_CREATED: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// A spec, accepted or refused.
+pub type Verdict = Result<Arc<ValidStudy>, Arc<Vec<Problem>>>;
+
+/// The memories of all Studies, by UID.
+#[derive(Default)]
+pub struct Memories(Mutex<HashMap<String, Arc<Memory>>>);
+
+impl Memories {
+    /// The memory of a Study.
+    pub fn of(&self, study: &Study) -> Arc<Memory> {
+        lock(&self.0).entry(study.uid().unwrap_or_default()).or_default().clone()
+    }
+
+    /// Forgets the Studies that are gone.
+    pub fn retain(&self, there: &BTreeSet<String>) {
+        lock(&self.0).retain(|uid, _| there.contains(uid));
+    }
+}
+
+/// What is remembered of one Study.
+#[derive(Default)]
+pub struct Memory {
+    /// The history as of the last pass.
+    pub history: tokio::sync::Mutex<History>,
+    /// What the sampler has computed.
+    pub sampler: Arc<Mutex<Cache>>,
+    /// The last look at what holds a place. Held while somebody looks.
+    pub looks: tokio::sync::Mutex<Looks>,
+    notes: Mutex<Notes>,
+}
+
+#[derive(Default)]
+struct Notes {
+    /// By generation.
+    verdict: Option<(i64, Verdict)>,
+    /// The last Job that the API server has said it would take.
+    tried: Option<serde_json::Value>,
+    last_completion: Option<Timestamp>,
+    /// The Trial whose assignment the ConfigMap holds.
+    kept_best: Option<String>,
+    /// When the status was last written.
+    status_written: Option<Instant>,
+    /// The last index, and since when it is known; None where it was this process that proposed it.
+    last_index: Option<(u32, Option<Instant>)>,
+}
+
+impl Memory {
+    fn notes(&self) -> MutexGuard<'_, Notes> {
+        lock(&self.notes)
+    }
+
+    /// The verdict on this generation of the spec, if there is one: a dry run is asked once.
+    pub fn verdict(&self, study: &Study) -> Option<Verdict> {
+        let notes = self.notes();
+        let (generation, verdict) = notes.verdict.as_ref()?;
+        (study.metadata.generation == Some(*generation)).then(|| verdict.clone())
+    }
+
+    /// Keeps the verdict on this generation of the spec.
+    pub fn keep_verdict(&self, study: &Study, verdict: &Verdict) {
+        self.notes().verdict = Some((study.metadata.generation.unwrap_or_default(), verdict.clone()));
+    }
+
+    /// Whether the API server has said that it would take this Job.
+    pub fn has_tried(&self, job: &serde_json::Value) -> bool {
+        self.notes().tried.as_ref() == Some(job)
+    }
+
+    /// The API server would take this Job.
+    pub fn tried(&self, job: &serde_json::Value) {
+        self.notes().tried = Some(job.clone());
+    }
+
+    /// Whether anybody has said when the last Trial completed.
+    pub fn knows_completions(&self) -> bool {
+        self.notes().last_completion.is_some()
+    }
+
+    /// A Trial was seen to have completed at `at`.
+    pub fn completed(&self, at: Option<Timestamp>) {
+        let mut notes = self.notes();
+        notes.last_completion = notes.last_completion.max(at);
+    }
+
+    /// A completion time for a Trial that ends: now, or just after the last one.
+    pub fn completion_time(&self, now: Timestamp) -> Timestamp {
+        let mut notes = self.notes();
+        let floor = notes.last_completion.and_then(|last| last.checked_add(SignedDuration::from_micros(1)).ok());
+        // The API keeps microseconds.
+        let now = Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now);
+        let at = floor.map_or(now, |floor| floor.max(now));
+        notes.last_completion = Some(at);
+        at
+    }
+
+    /// Whether the ConfigMap was seen to hold this Trial's assignment.
+    pub fn best_is_kept(&self, trial: &str) -> bool {
+        self.notes().kept_best.as_deref() == Some(trial)
+    }
+
+    /// The ConfigMap holds this Trial's assignment.
+    pub fn keep_best(&self, trial: &str) {
+        self.notes().kept_best = Some(trial.to_owned());
+    }
+
+    /// The Study's status was written.
+    pub fn status_written(&self) {
+        self.notes().status_written = Some(Instant::now());
+    }
+
+    /// Whether the Study's status was written a moment ago.
+    pub fn was_written_recently(&self) -> bool {
+        self.notes().status_written.is_some_and(|at| at.elapsed() < TELL_AGAIN)
+    }
+
+    /// The indices up to `last` were proposed by this process.
+    pub fn proposed(&self, last: u32) {
+        self.notes().last_index = Some((last, None));
+    }
+
+    /// Whether somebody else proposed `last` a moment ago, and may still be creating those Trials.
+    pub fn is_being_created(&self, last: u32) -> bool {
+        let mut notes = self.notes();
+        let entry = notes.last_index.get_or_insert((last, Some(Instant::now())));
+        if entry.0 != last {
+            *entry = (last, Some(Instant::now()));
+        }
+        entry.1.is_some_and(|since| since.elapsed() < BEING_CREATED)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,111 @@
+//! Finished Jobs are kept up to a limit, as a CronJob keeps them; the TTL is the other one.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::batch::v1::Job;
+use kube::ResourceExt;
+
+use super::super::context::Context;
+use super::super::error::Error;
+use super::super::trial::{decide::job_end, delete};
+use crate::api::{LABEL_RECORDED, LABEL_TRIAL, Study, StudyStatus};
+
+/// How many are kept where `finishedJobsHistoryLimit` is left out.
+const DEFAULT_LIMIT: u32 = 100;
+
+/// Removes the oldest finished Jobs beyond `finishedJobsHistoryLimit`: as many failed ones are kept as others. Only those go
+/// whose result is recorded, and the best Trial's stays while its Study runs.
+///
+/// # Errors
+/// The API server's.
+pub async fn remove_old(study: &Study, status: &StudyStatus, context: &Context) -> Result<(), Error> {
+    let namespace = study.namespace().unwrap_or_default();
+    let jobs = context.index.jobs.labelled(&namespace, &study.name_any());
+    let kept = status.best.as_ref().filter(|_| status.ended.is_none()).map(|best| best.trial.as_str());
+    let limit = study.spec.finished_jobs_history_limit.unwrap_or(DEFAULT_LIMIT);
+    for job in excess(&jobs, limit as usize, kept) {
+        let (name, uid) = (job.name_any(), job.uid().unwrap_or_default());
+        delete(&namespace, &name, &uid, context).await?;
+        // The watch brings it back while its pods go, with the time of its deletion.
+        context.index.jobs.gone(&namespace, &name, &uid);
+    }
+    Ok(())
+}
+
+/// Has the Trial that was the best of a running Study until now reconciled: its Job gets its TTL.
+pub fn release_best(study: &Study, old: &StudyStatus, new: &StudyStatus, context: &Context) {
+    let kept =
+        |status: &StudyStatus| status.best.as_ref().filter(|_| status.ended.is_none()).map(|best| best.trial.clone());
+    if let Some(trial) = kept(old).filter(|trial| Some(trial) != kept(new).as_ref()) {
+        context.queues.trial(&trial, &study.namespace().unwrap_or_default());
+    }
+}
+
+/// The Jobs that are too many, of those that failed and of the others. `kept` is the Trial whose Job stays.
+fn excess<'a>(jobs: &'a [Arc<Job>], limit: usize, kept: Option<&str>) -> Vec<&'a Job> {
+    let mut excess = Vec::new();
+    for failed in [false, true] {
+        let may_go = |job: &&Job| {
+            job.labels().contains_key(LABEL_RECORDED)
+                && job.metadata.deletion_timestamp.is_none()
+                && job.labels().get(LABEL_TRIAL).map(String::as_str) != kept
+        };
+        let ended = jobs.iter().map(|job| &**job).filter(may_go);
+        let mut ended: Vec<_> =
+            ended.filter_map(|job| Some((job_end(job).filter(|end| end.failed == failed)?.at, job))).collect();
+        ended.sort_by_key(|(at, job)| (*at, job.name_any()));
+        let too_many = ended.len().saturating_sub(limit);
+        excess.extend(ended.into_iter().take(too_many).map(|(_, job)| job));
+    }
+    excess
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// A Job that ended at this second of a minute.
+    fn job(trial: &str, end: &str, second: u32, recorded: bool) -> Arc<Job> {
+        let mut labels = json!({LABEL_TRIAL: trial});
+        if recorded {
+            labels[LABEL_RECORDED] = json!("true");
+        }
+        let at = format!("2026-03-01T12:00:{second:02}Z");
+        let status = json!({"conditions": [{"type": end, "status": "True", "lastTransitionTime": at}]});
+        let metadata = json!({"name": trial, "uid": trial, "labels": labels});
+        Arc::new(serde_json::from_value(json!({"metadata": metadata, "status": status})).unwrap())
+    }
+
+    fn names(jobs: &[Arc<Job>], limit: usize, kept: Option<&str>) -> Vec<String> {
+        excess(jobs, limit, kept).iter().map(|job| job.name_any()).collect()
+    }
+
+    #[test]
+    fn the_oldest_go_and_as_many_failed_ones_are_kept_as_others() {
+        let jobs = [
+            job("c", "Complete", 3, true),
+            job("a", "Complete", 1, true),
+            job("b", "Complete", 2, true),
+            job("f", "Failed", 1, true),
+            job("g", "Failed", 4, true),
+        ];
+        assert_eq!(names(&jobs, 2, None), ["a"]);
+        assert_eq!(names(&jobs, 1, None), ["a", "b", "f"]);
+        assert_eq!(names(&jobs, 0, None).len(), 5);
+        assert_eq!(names(&jobs, 0, Some("b")), ["a", "c", "f", "g"], "the best one's stays");
+    }
+
+    #[test]
+    fn a_job_whose_result_is_not_recorded_or_that_runs_or_goes_is_left() {
+        let mut runs = Job::clone(&job("runs", "Complete", 1, true));
+        runs.status = None;
+        let mut goes = Job::clone(&job("goes", "Complete", 1, true));
+        goes.metadata.deletion_timestamp =
+            Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(jiff::Timestamp::UNIX_EPOCH));
+        let jobs = [job("unrecorded", "Complete", 1, false), Arc::new(runs), Arc::new(goes)];
+        assert!(names(&jobs, 0, None).is_empty());
+    }
+}

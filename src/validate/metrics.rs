@@ -1,0 +1,61 @@
+//! Where metrics are found, and what lines with them look like.
+
+use super::Problems;
+use crate::api::StudySpec;
+use crate::core::listed;
+use crate::metrics::{Grammar, MAX_NAME, MAX_OTHERS, MAX_PATTERNS, Pattern, Source};
+
+/// What the spec says of lines with metrics.
+pub fn grammar(spec: &StudySpec, problems: &mut Problems) -> Grammar {
+    let Some(metrics) = &spec.metrics else { return Grammar::default() };
+    let given = metrics.given();
+    problems.check(given.len() == 1, "spec.metrics", format!("must have exactly one of {}", listed(Source::NAMES)));
+    let objective = spec.objectives.first().map_or("", |objective| objective.metric.as_str());
+    let mut patterns = Vec::new();
+    for (source, texts) in given {
+        let path = format!("spec.metrics.{}.patterns", source.name());
+        problems.check(texts.len() <= MAX_PATTERNS, &path, format!("has more than {MAX_PATTERNS} patterns"));
+        // Compiling costs time: no more of them than may be.
+        for (i, text) in texts.iter().enumerate().take(MAX_PATTERNS) {
+            match Pattern::try_from(text.clone()) {
+                Ok(pattern) => patterns.push(pattern),
+                Err(message) => problems.add(format!("{path}[{i}]"), message),
+            }
+        }
+        let is_read = patterns.len() < texts.len() || texts.is_empty() || patterns.iter().any(|p| p.has(objective));
+        let message = if is_group_name(objective) {
+            format!("none has a group for the objective's metric: write (?P<{objective}>[0-9.]+)")
+        } else {
+            format!(
+                "none can have a group of the name {objective:?}: call the objective's metric by a name of letters, digits, _ and dots alone, and the group as well"
+            )
+        };
+        problems.check(is_read, path, message);
+    }
+    if let Some(step) = &metrics.step {
+        problems.check(is_metric_name(step), "spec.metrics.step", format!("{step:?} is not a name"));
+        problems.check(step != objective, "spec.metrics.step", "is the objective's metric: it cannot be both");
+    }
+    let path = "spec.metrics.additional";
+    problems.check(metrics.additional.len() <= MAX_OTHERS, path, format!("has more than {MAX_OTHERS} names"));
+    for (i, name) in metrics.additional.iter().enumerate() {
+        let path = format!("{path}[{i}]");
+        let fits = (1..=MAX_NAME).contains(&name.chars().count());
+        problems.check(fits, &path, format!("a name has 1 to {MAX_NAME} characters"));
+        problems.check(name != objective, &path, "is the objective's metric, which is kept whole");
+        problems.check(!metrics.additional[..i].contains(name), &path, format!("{name:?} stands there twice"));
+    }
+    Grammar { step: metrics.step.clone(), patterns, additional: metrics.additional.clone() }
+}
+
+pub fn is_metric_name(name: &str) -> bool {
+    let rest = |c: char| c.is_ascii_alphanumeric() || "_./@-".contains(c);
+    name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && name.chars().all(rest) && name.len() <= 63
+}
+
+/// Whether a group of a pattern can have this name.
+fn is_group_name(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.'))
+        && name != "step"
+}
