@@ -1,10 +1,11 @@
 //! What the controllers share.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use kube::runtime::events::{Recorder, Reporter};
-use kube::{Api, Client, Resource};
+use kube::{Api, Client, Resource, ResourceExt};
+use tokio::sync::OwnedMutexGuard;
 
 use super::Settings;
 use super::error::Failures;
@@ -14,7 +15,7 @@ use super::index::Index;
 use super::memory::{Memories, Memory};
 use super::telemetry::Telemetry;
 use super::watch::Queues;
-use crate::api::{FIELD_MANAGER, Study};
+use crate::api::{FIELD_MANAGER, Study, Trial};
 
 /// What the controllers share. Nothing in it is needed for a right answer after a restart.
 pub struct Context {
@@ -28,6 +29,7 @@ pub struct Context {
     pub health: Arc<Health>,
     pub recorder: Recorder,
     pub failures: Failures,
+    turns: Turns,
 }
 
 impl Context {
@@ -50,6 +52,7 @@ impl Context {
             telemetry,
             health,
             failures: Failures::default(),
+            turns: Turns::default(),
         }
     }
 
@@ -61,9 +64,37 @@ impl Context {
         Api::namespaced(self.client.clone(), namespace)
     }
 
+    /// Waits until nobody else acts on this Trial, and returns it as it is then; None where it is gone. Three queues bring
+    /// Trials: without turns one could create the Job of a run that another has just found lost.
+    pub async fn turn(&self, trial: &Trial) -> Option<(OwnedMutexGuard<()>, Arc<Trial>)> {
+        let turn = self.turns.lock_of(trial).lock_owned().await;
+        let live = self.index.trials.get(&trial.namespace().unwrap_or_default(), &trial.name_any())?;
+        (live.metadata.uid == trial.metadata.uid).then_some((turn, live))
+    }
+
     /// What is remembered of a Study.
     pub fn memory(&self, study: &Study) -> Arc<Memory> {
         self.memories.of(study)
+    }
+}
+
+/// A lock for each Trial that somebody acts on, by UID.
+#[derive(Default)]
+struct Turns(Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>);
+
+impl Turns {
+    fn lock_of(&self, trial: &Trial) -> Arc<tokio::sync::Mutex<()>> {
+        let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Far more than reconciles at the same time: what is dropped here was left long ago.
+        if turns.len() > 1_000 {
+            turns.retain(|_, turn| turn.strong_count() > 0);
+        }
+        let turn = turns.entry(trial.uid().unwrap_or_default()).or_default();
+        turn.upgrade().unwrap_or_else(|| {
+            let new = Arc::new(tokio::sync::Mutex::new(()));
+            *turn = Arc::downgrade(&new);
+            new
+        })
     }
 }
 

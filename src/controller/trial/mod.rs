@@ -38,8 +38,9 @@ pub async fn reconcile_unless_stopped(trial: Arc<Trial>, context: Arc<Context>) 
     reconcile(trial, context).await
 }
 
-/// One pass over a Trial.
+/// One pass over a Trial, while nobody else acts on it.
 pub async fn reconcile(trial: Arc<Trial>, context: Arc<Context>) -> Result<Option<Duration>, Error> {
+    let Some((_turn, trial)) = context.turn(&trial).await else { return Ok(None) };
     pass(&trial, false, &context).await
 }
 

@@ -32,10 +32,8 @@ pub async fn reconcile(trial: Arc<Trial>, context: Arc<Context>) -> Result<Optio
         return Ok(None);
     };
     let place = place(&trial, &study, &context).await?;
-    // The look may have brought a newer one, such as with another run.
-    let namespace = trial.namespace().unwrap_or_default();
-    let live = context.index.trials.get(&namespace, &trial.name_any());
-    let Some(trial) = live.filter(|live| live.uid() == trial.uid() && waits(live, &context)) else {
+    // It may have another run by now.
+    let Some((_turn, trial)) = context.turn(&trial).await.filter(|(_, live)| waits(live, &context)) else {
         return Ok(None);
     };
     match place {
