@@ -104,18 +104,18 @@ fn proposals(c: &mut Criterion) {
 /// A pass that needs no proposal: 9,500 trials of 27 steps have finished, and 500 run, each at a step of its own.
 fn outlooks(c: &mut Criterion) {
     let mut group = c.benchmark_group("outlook");
-    for pruner in ["none", "median: {}", "hyperband: {minSteps: 1, maxSteps: 27}"] {
+    for pruner in ["none", "median: {}", "hyperband: {maxSteps: 27}", "forecast: {maxSteps: 27}"] {
         let mut study = study("random");
         let spec = (pruner != "none").then(|| serde_yaml::from_str::<PrunerSpec>(pruner).unwrap());
-        study.pruner = spec.map(|spec| spec.given().remove(0));
-        let rungs = study.pruner.as_ref().map(|pruner| pruner.rungs()).unwrap_or_default();
+        study.pruners = spec.map(|spec| spec.given()).unwrap_or_default();
         let mut history = history(&study, 10_000);
         for trial in &mut history {
             let steps = if trial.index < 9_500 { 27 } else { 1 + u64::from(trial.index) % 26 };
             let value = trial.value.unwrap();
             for step in 1..=steps {
-                let (which, direction) = (study.objective.value, study.objective.direction);
-                trial.series.push(step, value + 1.0 / step as f64, which, direction, &rungs);
+                let at = Timestamp::UNIX_EPOCH + SignedDuration::from_secs(step as i64);
+                let observation = (step, value + 1.0 / step as f64);
+                study.pruners.observe(&study.objective, &mut trial.series, observation, at);
             }
             if steps < 27 {
                 (trial.phase, trial.value, trial.completed) = (Phase::Running, None, None);

@@ -91,8 +91,8 @@ fn answer(session: &mut Option<Session>, line: &[u8]) -> Result<Value, String> {
 struct Session {
     study: Study,
     trials: Vec<Trial>,
-    /// How many have finished.
-    finished: u64,
+    /// How much has happened.
+    ticks: i64,
     cache: Cache,
 }
 
@@ -108,7 +108,7 @@ impl Session {
             let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
             problems.join("; ")
         })?;
-        Ok(Session { study: valid.core, trials: Vec::new(), finished: 0, cache: Cache::default() })
+        Ok(Session { study: valid.core, trials: Vec::new(), ticks: 0, cache: Cache::default() })
     }
 
     fn preload(&mut self, trials: Vec<Preloaded>) -> Result<Value, String> {
@@ -151,24 +151,20 @@ impl Session {
     }
 
     fn report(&mut self, id: u32, step: u64, value: f64) -> Result<Value, String> {
-        let rungs = self.study.pruner.as_ref().map(|pruner| pruner.rungs()).unwrap_or_default();
-        let (which, direction) = (self.study.objective.value, self.study.objective.direction);
-        self.running(id)?.series.push(step, value, which, direction, &rungs);
-        let verdicts = self
-            .study
-            .pruner
-            .as_ref()
-            .map(|pruner| pruner.verdicts(&self.study.problem(self.study.budget()), &self.trials));
-        let verdict = verdicts.into_iter().flatten().find(|verdict| verdict.index == id);
+        let at = self.next_time();
+        let Session { study, trials, .. } = self;
+        study.pruners.observe(&study.objective, &mut running(trials, id)?.series, (step, value), at);
+        let verdicts = study.pruners.verdicts(&study.problem(study.budget()), trials);
+        let verdict = verdicts.into_iter().find(|verdict| verdict.index == id);
         Ok(match verdict {
-            Some(verdict) => json!({"decision": "stop", "message": verdict.message}),
+            Some(verdict) => json!({"decision": "stop", "message": verdict.message, "evidence": verdict.evidence}),
             None => json!({"decision": "continue"}),
         })
     }
 
     fn tell(&mut self, id: u32, value: Option<f64>, state: Option<ToldState>) -> Result<Value, String> {
         let (which, direction) = (self.study.objective.value, self.study.objective.direction);
-        let trial = self.running(id)?;
+        let trial = running(&mut self.trials, id)?;
         let value = value.or_else(|| trial.series.value(which, direction).map(|(_, value)| value));
         let has_diverged = trial.series.diverged().is_some();
         let (phase, value, failure) = match (state, value) {
@@ -189,27 +185,23 @@ impl Session {
 
     fn open(&mut self, assignments: Assignments, generation: Option<u32>) -> Result<u32, String> {
         let id = u32::try_from(self.trials.len()).map_err(|_| "there are too many trials".to_owned())?;
-        let bracket = self.study.pruner.as_ref().and_then(|pruner| pruner.bracket(id));
+        let bracket = self.study.pruners.bracket(id);
         let trial = Trial { phase: Phase::Running, bracket, generation, ..Trial::proposed(id, assignments) };
         self.trials.push(trial);
         Ok(id)
     }
 
-    fn running(&mut self, id: u32) -> Result<&mut Trial, String> {
-        let trial = self.trials.get_mut(id as usize).ok_or_else(|| format!("there is no trial {id}"))?;
-        match trial.phase.is_finished() {
-            true => Err(format!("trial {id} has finished")),
-            false => Ok(trial),
-        }
-    }
-
     fn finish(&mut self, id: u32, phase: Phase, value: Option<f64>, failure: Option<Failure>) {
-        self.finished += 1;
-        // There is no clock here: what counts is the order.
-        let time = Timestamp::UNIX_EPOCH.checked_add(SignedDuration::from_micros(self.finished as i64)).ok();
+        let time = Some(self.next_time());
         if let Some(trial) = self.trials.get_mut(id as usize) {
             (trial.phase, trial.value, trial.failure, trial.completed) = (phase, value, failure, time);
         }
+    }
+
+    /// There is no clock here: what counts is the order.
+    fn next_time(&mut self) -> Timestamp {
+        self.ticks += 1;
+        Timestamp::UNIX_EPOCH.checked_add(SignedDuration::from_micros(self.ticks)).unwrap_or(Timestamp::MAX)
     }
 
     /// Typed JSON as the texts that a trainer would see.
@@ -224,6 +216,14 @@ impl Session {
             problems.join("; ")
         })?;
         Ok(self.study.space.canonical(&given))
+    }
+}
+
+fn running(trials: &mut [Trial], id: u32) -> Result<&mut Trial, String> {
+    let trial = trials.get_mut(id as usize).ok_or_else(|| format!("there is no trial {id}"))?;
+    match trial.phase.is_finished() {
+        true => Err(format!("trial {id} has finished")),
+        false => Ok(trial),
     }
 }
 

@@ -5,10 +5,10 @@ use kube::ResourceExt;
 
 use super::{
     DesiredState, FIELD_MANAGER, FINISHED, LABEL_MANAGED_BY, LABEL_STUDY, ObjectiveValue, ObservationSeries,
-    SamplerRecord, StudyStatus, Trial, TrialSpec, TrialStatus,
+    RungArrival, SamplerRecord, StudyStatus, Trial, TrialSpec, TrialStatus,
 };
 use crate::core::life::{Reason, reason};
-use crate::core::{self, Limits, Phase, Proposal, Recorded, Series, Study, trial_name};
+use crate::core::{self, Arrival, Limits, Phase, Proposal, Recorded, Series, Study, trial_name};
 use crate::last_words::up_to_failure;
 use crate::metrics::Noted;
 use crate::shown::shown;
@@ -148,14 +148,22 @@ fn observed(study: &Study, series: &Series) -> (Vec<ObjectiveValue>, Vec<Observa
     let value = value.map(|(step, value)| ObjectiveValue { metric: metric(), value, step: Some(step) });
     let (steps, values) = series.points().iter().copied().unzip();
     let diverged = series.divergence();
-    let observations = ObservationSeries { metric: metric(), count: series.count(), steps, values, diverged };
+    let rungs = series.arrivals().iter();
+    let rungs = rungs.map(|&Arrival { rung, step, value, at }| RungArrival { rung, step, value, at: MicroTime(at) });
+    let rungs = rungs.collect();
+    let observations = ObservationSeries { metric: metric(), count: series.count(), steps, values, diverged, rungs };
     (value.into_iter().collect(), vec![observations])
 }
 
 /// The objective's observations that stand in a status.
 pub fn observations(study: &Study, status: &TrialStatus) -> Series {
     let recorded = status.observations.iter().find(|series| series.metric == study.objective.metric);
-    recorded.map(|s| Series::from_recorded(&s.steps, &s.values, s.count, s.diverged)).unwrap_or_default()
+    let arrival = |rung: &RungArrival| Arrival { rung: rung.rung, step: rung.step, value: rung.value, at: rung.at.0 };
+    let series = |s: &ObservationSeries| {
+        Series::from_recorded(&s.steps, &s.values, s.count, s.diverged)
+            .with_arrivals(s.rungs.iter().map(arrival).collect())
+    };
+    recorded.map(series).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -182,7 +190,7 @@ jobTemplate: {spec: {template: {spec: {containers: [{name: t, image: x}]}}}}";
         let (mut noted, mut series) = (Noted::default(), Series::default());
         for step in 1..=100_000_u64 {
             let value = 1.0 / (step as f64 + 0.1);
-            series.push(step, value, ValueOf::Last, Direction::Maximize, &[]);
+            series.push(step, value, ValueOf::Last, Direction::Maximize);
             if step % 50 == 0 {
                 let others: Vec<String> = (0..2 * MAX_OTHERS).map(|n| format!("\"m{n:0>60}\":{value}")).collect();
                 let line = format!("{{\"step\":{step},\"accuracy\":\"1,5\",{}}}", others.join(","));
@@ -203,7 +211,7 @@ jobTemplate: {spec: {template: {spec: {containers: [{name: t, image: x}]}}}}";
     fn a_run_that_never_had_a_number_is_recorded_with_its_divergence() {
         let study = study();
         let mut series = Series::default();
-        series.push(3, f64::NAN, ValueOf::Last, Direction::Maximize, &[]);
+        series.push(3, f64::NAN, ValueOf::Last, Direction::Maximize);
         let mut status = TrialStatus::default();
         note(&mut status, &study, &series, &Noted::default());
         assert_eq!(status.objectives, []);

@@ -23,6 +23,7 @@ pub fn desired(spec: &TrialSpec) -> Desired<'_> {
         DesiredState::Running => Desired::Running,
         DesiredState::Stopped => Desired::Stopped(spec.stop.as_ref().map(|stop| Stop {
             reason: &stop.reason,
+            step: stop.step,
             message: &stop.message,
             at: stop.at.0,
         })),

@@ -7,7 +7,8 @@ use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 
 use super::{Condition, ObjectiveValue};
-use crate::core::{DesiredState, Divergence, Phase};
+use crate::core::pruner::Evidence;
+use crate::core::{DesiredState, Divergence, MAX_ARRIVALS, Phase};
 use crate::metrics::{Dropped, MetricSummary, StepsCounted};
 
 // The lint takes columns of the same type for repetitions.
@@ -92,7 +93,7 @@ pub struct SamplerRecord {
 /// Why a Trial was stopped.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StopRecord {
-    /// `Pruned`, or why the Study ended.
+    /// `Pruned`, `Patience`, or why the Study ended.
     #[schemars(length(min = 1, max = 64))]
     pub reason: String,
     /// The evidence, for a person.
@@ -101,6 +102,9 @@ pub struct StopRecord {
     /// The step at which the Trial was compared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<u64>,
+    /// What a pruner's verdict rests on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<Evidence>,
     /// When it was decided.
     pub at: MicroTime,
 }
@@ -202,6 +206,24 @@ pub struct ObservationSeries {
     /// The observations after the last of those that are NaN or infinite: the trainer has diverged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub diverged: Option<Divergence>,
+    /// The first report at each rung of the pruner, or behind it: by these Trials are compared, once each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = MAX_ARRIVALS))]
+    pub rungs: Vec<RungArrival>,
+}
+
+/// The first report of a Trial at a rung, or behind it.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RungArrival {
+    /// The rung: a step, or, with `forecast`, a number of reports.
+    pub rung: u64,
+    /// The step that was reported.
+    pub step: u64,
+    /// What is compared there; left out where that was NaN or infinite.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<f64>,
+    /// When it was reported.
+    pub at: MicroTime,
 }
 
 fn is_zero(n: &u32) -> bool {

@@ -21,11 +21,11 @@ use super::index::Kept;
 use super::telemetry::Telemetry;
 use super::watch::Queues;
 use super::workload::pods;
-use crate::core::pruner::Pruner;
+use crate::core::pruner::Pruners;
 use crate::core::{Objective, Series};
 use crate::job::{SIDECAR_CONTAINER, Source};
 use crate::last_words::LOOKED_AT;
-use crate::metrics::{Grammar, Line, LineSplitter, Parser, Readings, Report, SidecarLine};
+use crate::metrics::{Grammar, Line, LineSplitter, Parser, Readings, Report, SidecarLine, Times};
 use crate::validate::ValidStudy;
 
 /// The sidecar sends a heartbeat every 20 s: a stream that is silent for this long is half-open.
@@ -69,16 +69,13 @@ pub struct Followed {
     source: Source,
     objective: Objective,
     grammar: Arc<Grammar>,
-    rungs: Vec<u64>,
-    pruner: Option<Pruner>,
-    bracket: Option<u32>,
+    pruners: Pruners,
     study: String,
 }
 
 impl Followed {
-    /// The log of `pod` that carries the metrics of a Trial of `study`, of this bracket, which runs in the container
-    /// `trainer`.
-    pub fn new(study: &ValidStudy, bracket: Option<u32>, pod: &Pod, trainer: &str) -> Followed {
+    /// The log of `pod` that carries the metrics of a Trial of `study` which runs in the container `trainer`.
+    pub fn new(study: &ValidStudy, pod: &Pod, trainer: &str) -> Followed {
         let container = match study.template.source {
             Source::File => SIDECAR_CONTAINER,
             Source::Stdout => trainer,
@@ -91,9 +88,7 @@ impl Followed {
             source: study.template.source,
             objective: study.core.objective.clone(),
             grammar: study.template.grammar.clone(),
-            rungs: study.core.pruner.as_ref().map(|pruner| pruner.rungs()).unwrap_or_default(),
-            pruner: study.core.pruner.clone(),
-            bracket,
+            pruners: study.core.pruners.clone(),
             study: study.core.name.clone(),
         }
     }
@@ -493,10 +488,10 @@ impl Log {
                 }
                 return Ok(());
             }
-            let before = self.reports().readings.series.last_step();
+            let before = self.reports().readings.comparisons;
             self.take(&mut lines, &chunk[..read]);
-            let after = self.reports().readings.series.last_step();
-            if self.may_be_pruned(before, after) {
+            // No other report needs a pass over its Study.
+            if self.reports().readings.comparisons > before {
                 self.news.tell(&self.followed.study, &self.followed.namespace);
             }
         }
@@ -519,15 +514,6 @@ impl Log {
         });
     }
 
-    /// Whether the trial has come to a step at which it is compared. No other report needs a pass over its Study.
-    fn may_be_pruned(&self, before: Option<u64>, after: Option<u64>) -> bool {
-        // A run that begins anew, or a line out of order, has no step behind the last.
-        let (Some(pruner), Some(after)) = (&self.followed.pruner, after.filter(|after| before != Some(*after))) else {
-            return false;
-        };
-        pruner.compares(self.followed.bracket, before, after)
-    }
-
     /// Takes a line; whether it changed anything.
     fn line(&mut self, line: Line) -> bool {
         match self.followed.source {
@@ -537,12 +523,12 @@ impl Log {
     }
 
     fn sidecar_line(&mut self, line: Line) -> bool {
-        let line = match stamped(line.bytes) {
+        let (written, line) = match stamped(line.bytes) {
             Some((at, text)) => {
                 self.position.is_new_line(at);
-                text
+                (Some(at), text)
             }
-            None => line.bytes,
+            None => (None, line.bytes),
         };
         match std::str::from_utf8(line).ok().and_then(SidecarLine::parse) {
             // What another pod says is not about this one.
@@ -551,7 +537,7 @@ impl Log {
                 if !self.position.is_new_report(generation, offset) {
                     return false;
                 }
-                self.report(&Report { step, values: metrics })
+                self.report(&Report { step, values: metrics }, written)
             }
             Some(SidecarLine::Heartbeat { noted, problem, .. }) => {
                 let mut reports = self.reports();
@@ -582,10 +568,11 @@ impl Log {
         if self.repeated {
             return false;
         }
-        let Log { reports, parser, followed, clock, .. } = self;
+        let times = self.times(self.position.line.map(|(at, _)| at));
+        let Log { reports, parser, followed, .. } = self;
         let mut reports = reports.lock().unwrap_or_else(PoisonError::into_inner);
         let before = reports.readings.reports;
-        let taken = reports.readings.line(text, parser, &followed.objective, &followed.rungs, clock());
+        let taken = reports.readings.line(text, parser, &followed.objective, &followed.pruners, times);
         let is_report = reports.readings.reports > before;
         drop(reports);
         if is_report {
@@ -598,9 +585,16 @@ impl Log {
         self.reports().heard = Some((self.clock)());
     }
 
-    fn report(&mut self, report: &Report) -> bool {
-        let Followed { objective, rungs, .. } = &self.followed;
-        let taken = self.reports().readings.report(report, objective, rungs, (self.clock)());
+    /// When a line was read, and when the node says that it was written.
+    fn times(&self, written: Option<Timestamp>) -> Times {
+        let read = (self.clock)();
+        Times { read, written: written.unwrap_or(read) }
+    }
+
+    fn report(&mut self, report: &Report, written: Option<Timestamp>) -> bool {
+        let times = self.times(written);
+        let Followed { objective, pruners, .. } = &self.followed;
+        let taken = self.reports().readings.report(report, objective, pruners, times);
         self.telemetry.reported(taken);
         taken
     }

@@ -4,11 +4,11 @@ use std::borrow::Cow;
 
 use jiff::Timestamp;
 
-use super::life::reason::PRUNED;
+use super::life::reason;
 use super::number::number;
 use super::objective::beats;
 use super::problem::Budget;
-use super::pruner::Verdict;
+use super::pruner::{Evidence, Verdict};
 use super::sampler::{Cache, Next, Suggestion};
 use super::space::Assignments;
 use super::study::{EndReason, Limits, Study};
@@ -71,12 +71,14 @@ pub enum State {
 pub struct Stop {
     /// The trial.
     pub index: u32,
-    /// `Pruned`, or why the study ended.
+    /// `Pruned`, `Patience`, or why the study ended.
     pub reason: String,
     /// The evidence.
     pub message: String,
     /// The step at which it was compared.
     pub step: Option<u64>,
+    /// What a pruner's verdict rests on.
+    pub evidence: Option<Evidence>,
 }
 
 /// A trial to create.
@@ -194,11 +196,7 @@ impl Decider<'_> {
             best,
             state: State::Running,
             message: String::new(),
-            pruner_idle: self
-                .study
-                .pruner
-                .as_ref()
-                .and_then(|pruner| pruner.obstacle(&self.study.problem(self.study.budget()), self.history)),
+            pruner_idle: self.study.pruners.obstacle(&self.study.problem(self.study.budget()), self.history),
             look_again: None,
         };
         let deadline = self.deadline();
@@ -306,6 +304,7 @@ impl Decider<'_> {
                 reason: reason.to_string(),
                 message: "the study has ended".to_owned(),
                 step: None,
+                evidence: None,
             })
             .collect();
         decision.recorded.ended = Some((reason, self.study.limits.clone()));
@@ -321,16 +320,15 @@ impl Decider<'_> {
     }
 
     fn pruned(&self) -> Vec<Stop> {
-        let Some(pruner) = &self.study.pruner else {
-            return Vec::new();
-        };
         let stop = |verdict: Verdict| Stop {
             index: verdict.index,
-            reason: PRUNED.to_owned(),
+            reason: if verdict.is_end { reason::PATIENCE } else { reason::PRUNED }.to_owned(),
             message: verdict.message,
             step: Some(verdict.step),
+            evidence: Some(verdict.evidence),
         };
-        pruner.verdicts(&self.study.problem(self.study.budget()), self.history).into_iter().map(stop).collect()
+        let problem = self.study.problem(self.study.budget());
+        self.study.pruners.verdicts(&problem, self.history).into_iter().map(stop).collect()
     }
 
     fn propose(&self, decision: &mut Decision, mut cache: Option<&mut Cache>) -> Proposed {
@@ -356,7 +354,7 @@ impl Decider<'_> {
                     Next::Propose(suggestion) => suggestion,
                     Next::Exhausted => return Proposed::Exhausted,
                 };
-            let bracket = self.study.pruner.as_ref().and_then(|pruner| pruner.bracket(index));
+            let bracket = self.study.pruners.bracket(index);
             proposed.push(Trial { bracket, generation, ..Trial::proposed(index, assignments.clone()) });
             decision.recorded.last_index = Some(index);
             decision.recorded.budget = Some(budget);
@@ -397,7 +395,8 @@ impl Decider<'_> {
             let why = why.map(|why| format!(" (last: {why})")).unwrap_or_default();
             parts.push(format!("{failed} failed of at most {}{why}", self.study.limits.max_failed_trials));
         }
-        parts.extend(decision.pruner_idle.clone());
+        let waits = || self.study.pruners.waits(&self.study.problem(self.study.budget()), self.history);
+        parts.extend(decision.pruner_idle.clone().or_else(waits));
         if self.study.suspend {
             parts.push("suspended".to_owned());
         } else if self.study.parallelism == 0 && total < self.study.limits.max_trials && decision.proposals.is_empty() {

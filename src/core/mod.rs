@@ -23,12 +23,12 @@ mod trial;
 
 pub use choice::{exactly_one, listed};
 pub use decide::{Decision, Proposal, Recorded, State, Stop, decide, outlook};
-pub use life::reason::PRUNED;
+pub use life::reason::{PATIENCE, PRUNED};
 pub use number::number;
 pub use objective::{Direction, Objective, ValueOf, beats};
 pub use problem::{Budget, Problem};
 pub use rng::{Stream, fnv1a, stream};
-pub use series::{Divergence, MAX_POINTS, Series};
+pub use series::{Arrival, Divergence, MAX_ARRIVALS, MAX_POINTS, Series};
 pub use space::{Activation, Assignments, Domain, Parameter, Scale, Space, Value, Values};
 pub use study::{EndReason, Limits, Study};
 pub use trial::{Best, DesiredState, Failure, MAX_DISRUPTIONS, Phase, Trial, best, trial_name};

@@ -1,5 +1,6 @@
 //! The bounded series of a trial's observations.
 
+use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -10,9 +11,9 @@ pub const MAX_POINTS: usize = 256;
 
 /// Observations of one metric of one attempt, steps increasing.
 ///
-/// A series that would outgrow [`MAX_POINTS`] loses the point that is missed least: what a comparison at
-/// a rung, the last and the best value need is kept, of the rest the gaps stay in proportion to the step,
-/// so that a trial of 100 steps finds its like in one of 100,000.
+/// A series that would outgrow [`MAX_POINTS`] loses the point that is missed least: the first, the last and the best are
+/// kept, of the rest the gaps stay in proportion to the step, so that a trial of 100 steps finds its like in one of 100,000.
+/// What was compared at a rung is kept beside them.
 ///
 /// An observation that is NaN or infinite is no point: it says that the run has diverged, until a finite one follows.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -20,6 +21,24 @@ pub struct Series {
     points: Vec<(u64, f64)>,
     count: u64,
     divergence: Option<Divergence>,
+    arrivals: Vec<Arrival>,
+}
+
+/// How many arrivals a series holds: more rungs than any schedule of the API has below its last step.
+pub const MAX_ARRIVALS: usize = 80;
+
+/// The first report of a trial at a rung or behind it. Of several rungs that one report passes it is of the highest: a trial
+/// is compared once at each, whenever that is looked at.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Arrival {
+    /// The rung, in the pruner's own count.
+    pub rung: u64,
+    /// The step that was reported.
+    pub step: u64,
+    /// What is compared there; None where that is NaN or infinite.
+    pub value: Option<f64>,
+    /// When it was reported, in whole microseconds.
+    pub at: Timestamp,
 }
 
 /// The observations at the end of a series that are NaN or infinite.
@@ -48,9 +67,15 @@ impl Series {
         series
     }
 
+    /// The same series, with these arrivals.
+    pub fn with_arrivals(mut self, arrivals: Vec<Arrival>) -> Series {
+        self.arrivals = arrivals;
+        self
+    }
+
     /// Adds an observation; of several at one step the later one stands for `Last`, and the best one for `Best`.
     /// Returns whether it was taken: one of a lower step than the last is not.
-    pub fn push(&mut self, step: u64, value: f64, which: ValueOf, direction: Direction, rungs: &[u64]) -> bool {
+    pub fn push(&mut self, step: u64, value: f64, which: ValueOf, direction: Direction) -> bool {
         if self.last_step().is_some_and(|last| step < last) {
             return false;
         }
@@ -70,9 +95,24 @@ impl Series {
             _ => self.points.push((step, value)),
         }
         if self.points.len() > MAX_POINTS {
-            self.thin(direction, rungs);
+            self.thin(direction);
         }
         true
+    }
+
+    /// Notes that the trial has come to a rung; with `keep` beside the earlier ones, otherwise in their place.
+    pub fn arrive(&mut self, arrival: Arrival, keep: bool) {
+        if !keep {
+            self.arrivals.clear();
+        }
+        if self.arrivals.len() < MAX_ARRIVALS {
+            self.arrivals.push(arrival);
+        }
+    }
+
+    /// When it came to which rungs, as far as that is kept, rungs increasing.
+    pub fn arrivals(&self) -> &[Arrival] {
+        &self.arrivals
     }
 
     /// The points: (step, value), steps increasing, values finite.
@@ -108,11 +148,14 @@ impl Series {
     /// What counts at `step` when trials are compared, with its step: the last, or the best, observation at or before
     /// it. NaN, which is worse than any number, where that is no number, whether NaN or infinite.
     pub fn value_at(&self, step: u64, which: ValueOf, direction: Direction) -> Option<(u64, f64)> {
-        let seen = self.points.iter().take_while(|point| point.0 <= step).copied();
+        let seen = &self.points[..self.points.partition_point(|point| point.0 <= step)];
         let diverged = self.diverged().filter(|first| *first <= step).map(|first| (first, f64::NAN));
         match which {
-            ValueOf::Last => diverged.or_else(|| seen.last()),
-            ValueOf::Best => seen.reduce(|a, b| if beats(direction, b.1, a.1) { b } else { a }).or(diverged),
+            ValueOf::Last => diverged.or_else(|| seen.last().copied()),
+            ValueOf::Best => {
+                let better = |a: (u64, f64), b: (u64, f64)| if beats(direction, b.1, a.1) { b } else { a };
+                seen.iter().copied().reduce(better).or(diverged)
+            }
         }
     }
 
@@ -122,24 +165,18 @@ impl Series {
         self.value_at(u64::MAX, which, direction).filter(|(_, value)| value.is_finite())
     }
 
-    /// Drops one point: not an end, none that a rung's last or best value needs, not the best, and of the
-    /// others the one that leaves the smallest gap, measured by the step it ends at.
-    fn thin(&mut self, direction: Direction, rungs: &[u64]) {
+    /// Drops one point: not an end, not the best, and of the others the one that leaves the smallest gap, measured by the
+    /// step it ends at.
+    fn thin(&mut self, direction: Direction) {
         let last = self.points.len() - 1;
-        let mut keep = vec![false; self.points.len()];
-        for end in rungs.iter().map(|rung| self.points.partition_point(|point| point.0 <= *rung)).chain([last + 1]) {
-            let before = 0..end;
-            let best = before.reduce(|a, b| if beats(direction, self.points[b].1, self.points[a].1) { b } else { a });
-            for index in best.into_iter().chain(end.checked_sub(1)) {
-                keep[index] = true;
-            }
-        }
+        let better = |a: usize, b: usize| if beats(direction, self.points[b].1, self.points[a].1) { b } else { a };
+        let best = (0..=last).reduce(better);
         let gap = |index: usize| {
             let (from, to) = (self.points[index - 1].0, self.points[index + 1].0);
             (to - from) as f64 / to as f64
         };
-        // More rungs than points: the oldest goes.
-        let dropped = (1..last).filter(|index| !keep[*index]).min_by(|a, b| gap(*a).total_cmp(&gap(*b))).unwrap_or(1);
+        let inner = (1..last).filter(|index| Some(*index) != best);
+        let dropped = inner.min_by(|a, b| gap(*a).total_cmp(&gap(*b))).unwrap_or(1);
         self.points.remove(dropped);
     }
 }
@@ -154,7 +191,7 @@ mod tests {
     fn series_of(which: ValueOf, points: &[(u64, f64)]) -> Series {
         let mut series = Series::default();
         for (step, value) in points {
-            series.push(*step, *value, which, Maximize, &[]);
+            series.push(*step, *value, which, Maximize);
         }
         series
     }
@@ -171,7 +208,7 @@ mod tests {
         assert_eq!(best.points(), [(1, 0.9), (2, 0.3)]);
         assert_eq!(best.value(ValueOf::Best, Maximize), Some((1, 0.9)));
         let mut s = series(&points);
-        assert!(!s.push(1, 0.99, ValueOf::Last, Maximize, &[]));
+        assert!(!s.push(1, 0.99, ValueOf::Last, Maximize));
         assert_eq!((s.points().len(), s.count()), (2, 4));
     }
 
@@ -199,7 +236,7 @@ mod tests {
         let s = series(&[(1, 0.5), (2, f64::NAN), (3, 0.6)]);
         assert_eq!((s.diverged(), s.value(ValueOf::Last, Maximize)), (None, Some((3, 0.6))));
         let mut s = series(&[(1, 0.5), (4, f64::NAN)]);
-        assert!(!s.push(3, 0.6, ValueOf::Last, Maximize, &[]), "an older number says nothing of it");
+        assert!(!s.push(3, 0.6, ValueOf::Last, Maximize), "an older number says nothing of it");
         assert_eq!(s.diverged(), Some(4));
     }
 
@@ -224,39 +261,22 @@ mod tests {
     }
 
     #[test]
-    fn a_long_series_stays_bounded_and_still_answers_at_its_rungs() {
-        let rungs = [1, 10, 1_000, 50_000];
+    fn a_long_series_stays_bounded_and_keeps_its_ends_and_its_best() {
         let mut s = Series::default();
         for step in 1..=100_000 {
             let value = if step == 777 { 10.0 } else { 1.0 / step as f64 };
-            s.push(step, value, ValueOf::Last, Maximize, &rungs);
+            s.push(step, value, ValueOf::Last, Maximize);
             assert!(s.points().len() <= MAX_POINTS);
         }
-        for rung in rungs {
-            assert_eq!(s.value_at(rung, ValueOf::Last, Maximize), Some((rung, 1.0 / rung as f64)));
-        }
         assert_eq!(s.value(ValueOf::Best, Maximize), Some((777, 10.0)));
-        assert_eq!(s.last_step(), Some(100_000));
-        assert_eq!(s.count(), 100_000);
-    }
-
-    #[test]
-    fn the_best_value_up_to_a_rung_survives_thinning() {
-        let rungs = [100];
-        let mut s = Series::default();
-        for step in 1..=5_000 {
-            let value = if step == 37 { 5.0 } else { step as f64 / 1_000.0 };
-            s.push(step, value, ValueOf::Last, Maximize, &rungs);
-        }
-        assert_eq!(s.value_at(100, ValueOf::Best, Maximize), Some((37, 5.0)));
-        assert_eq!(s.value_at(100, ValueOf::Last, Maximize), Some((100, 0.1)));
+        assert_eq!((s.first_step(), s.last_step(), s.count()), (Some(1), Some(100_000), 100_000));
     }
 
     #[test]
     fn a_thinned_series_still_answers_close_to_any_step() {
         let mut s = Series::default();
         for step in 1..=20_000 {
-            s.push(step, step as f64, ValueOf::Last, Maximize, &[]);
+            s.push(step, step as f64, ValueOf::Last, Maximize);
         }
         for step in 1..=20_000 {
             let (seen, _) = s.value_at(step, ValueOf::Last, Maximize).unwrap();

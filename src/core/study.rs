@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::objective::Objective;
 use super::problem::{Budget, Problem};
-use super::pruner::Pruner;
+use super::pruner::Pruners;
 use super::sampler::{Cache, Next, Past, Sampler};
 use super::space::{Assignments, Space};
 use super::trial::Trial;
@@ -27,7 +27,7 @@ pub struct Study {
     /// What proposes.
     pub sampler: Sampler,
     /// What stops losing trials.
-    pub pruner: Option<Pruner>,
+    pub pruners: Pruners,
     /// When it ends, and how much runs at once.
     pub limits: Limits,
     /// How many trials may be unfinished at the same time.

@@ -22,7 +22,7 @@ use super::state::Folder;
 use crate::core;
 use crate::core::life::{End, Fault, How, Reason, RunSeen, Stage};
 use crate::job::{Deadline, Source, Template};
-use crate::metrics::{FileFollower, FollowedLine, Grammar, Parser, Readings};
+use crate::metrics::{FileFollower, FollowedLine, Grammar, Parser, Readings, Times};
 use crate::validate::{Problem, Problems};
 
 /// How much of a log's end, and of a metrics file's beginning, is looked at when a trial has ended.
@@ -324,12 +324,12 @@ impl Running {
     }
 
     fn take(&mut self, lines: &[FollowedLine], study: &core::Study) -> bool {
-        let rungs = study.pruner.as_ref().map(|pruner| pruner.rungs()).unwrap_or_default();
         let Running { readings, parser, .. } = self;
         let (before, now) = (readings.reports, Timestamp::now());
         let mut taken = false;
         for line in lines {
-            taken |= readings.line(&line.bytes, parser, &study.objective, &rungs, now);
+            let times = Times { read: now, written: now };
+            taken |= readings.line(&line.bytes, parser, &study.objective, &study.pruners, times);
         }
         let too_long = self.follower.too_long();
         readings.noted.dropped.too_long += too_long - self.known_too_long;

@@ -260,6 +260,7 @@ impl Sweep {
             reason: stop.reason.clone(),
             message: clipped(&stop.message, 1024),
             step: stop.step,
+            evidence: stop.evidence.clone(),
             at: MicroTime(now),
         });
         let (run, read) = match &tracked.process {

@@ -33,7 +33,7 @@ pub use noted::{Noted, StepsCounted};
 pub use others::{MAX_NAME, MAX_OTHERS, MAX_OTHERS_SIZE, MetricSummary, Others};
 pub use parse::{Parser, Report};
 pub use pattern::{Grammar, MAX_PATTERN, MAX_PATTERNS, Pattern};
-pub use readings::Readings;
+pub use readings::{Readings, Times};
 pub use source::{MetricsSpec, Source};
 pub use unread::{names_of_numbers, unread};
 pub use wire::{MAX_SUMMARY, Number, ObjectiveSummary, Observation, SidecarLine, Summary};

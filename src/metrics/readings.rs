@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use super::noted::Noted;
 use super::parse::{Parser, Report};
+use crate::core::pruner::{Heard, Pruners};
 use crate::core::{Objective, Series};
 
 /// What was read of one attempt.
@@ -15,10 +16,21 @@ pub struct Readings {
     pub noted: Noted,
     /// How many reports there were.
     pub reports: u64,
+    /// How many of them may have the trial stopped, or change what others are compared with.
+    pub comparisons: u64,
     /// When the first of them was read.
     pub first: Option<Timestamp>,
     /// When the last of them was read.
     pub last: Option<Timestamp>,
+}
+
+/// When a line was read, and when it was written, as far as that is known.
+#[derive(Clone, Copy, Debug)]
+pub struct Times {
+    /// When it was read.
+    pub read: Timestamp,
+    /// When it was written: the same, however often it is read.
+    pub written: Timestamp,
 }
 
 impl Readings {
@@ -28,24 +40,26 @@ impl Readings {
         line: &[u8],
         parser: &mut Parser,
         objective: &Objective,
-        rungs: &[u64],
-        now: Timestamp,
+        pruners: &Pruners,
+        times: Times,
     ) -> bool {
         let mut reports = Vec::new();
         parser.line(line, &mut self.noted, |report| reports.push(report));
         let before = self.series.count();
         for report in &reports {
-            self.report(report, objective, rungs, now);
+            self.report(report, objective, pruners, times);
         }
         self.series.count() > before
     }
 
     /// Takes a report. Returns whether there is a new observation.
-    pub fn report(&mut self, report: &Report, objective: &Objective, rungs: &[u64], now: Timestamp) -> bool {
+    pub fn report(&mut self, report: &Report, objective: &Objective, pruners: &Pruners, times: Times) -> bool {
         self.reports += 1;
-        self.first = self.first.or(Some(now));
-        self.last = Some(now);
-        let value = report.values.get(&objective.metric);
-        value.is_some_and(|value| self.series.push(report.step, *value, objective.value, objective.direction, rungs))
+        self.first = self.first.or(Some(times.read));
+        self.last = Some(times.read);
+        let Some(value) = report.values.get(&objective.metric) else { return false };
+        let heard = pruners.observe(objective, &mut self.series, (report.step, *value), times.written);
+        self.comparisons += u64::from(heard == Heard::Compared);
+        heard != Heard::Dropped
     }
 }

@@ -3,7 +3,7 @@
 use super::Problems;
 use crate::api::StudySpec;
 use crate::core::listed;
-use crate::core::pruner::Pruner;
+use crate::core::pruner::{self, Pruners};
 use crate::core::sampler::{Auto, Sampler};
 
 pub fn sampler(spec: &StudySpec, problems: &mut Problems) -> Sampler {
@@ -19,16 +19,12 @@ pub fn sampler(spec: &StudySpec, problems: &mut Problems) -> Sampler {
     }
 }
 
-pub fn pruner(spec: &StudySpec, problems: &mut Problems) -> Option<Pruner> {
-    let pruner = spec.pruner.as_ref()?;
+pub fn pruners(spec: &StudySpec, problems: &mut Problems) -> Pruners {
+    let Some(pruner) = &spec.pruner else { return Pruners::default() };
     for (field, message) in pruner.problems() {
         problems.add(format!("spec.pruner.{field}"), message);
     }
-    match pruner.given().as_slice() {
-        [pruner] => Some(pruner.clone()),
-        _ => {
-            problems.add("spec.pruner", format!("must have exactly one of {}", listed(Pruner::NAMES)));
-            None
-        }
-    }
+    let pruners = pruner.given();
+    problems.check(pruners.is_valid(), "spec.pruner", format!("must be {}", pruner::rule()));
+    pruners
 }

@@ -65,7 +65,7 @@ pub fn validate(name: &str, spec: &StudySpec) -> Result<ValidStudy, Vec<Problem>
     let objective = objective::objective(spec, &mut problems);
     let parameters = parameters::parameters(spec, &mut problems);
     let sampler = algorithms::sampler(spec, &mut problems);
-    let pruner = algorithms::pruner(spec, &mut problems);
+    let pruners = algorithms::pruners(spec, &mut problems);
     let limits = limits::limits(spec, &mut problems);
     let report_timeout = limits::duration(spec.report_timeout.as_deref(), "spec.reportTimeout", &mut problems);
     let grammar = metrics::grammar(spec, &mut problems);
@@ -97,7 +97,7 @@ pub fn validate(name: &str, spec: &StudySpec) -> Result<ValidStudy, Vec<Problem>
             space,
             initial: spec.initial_assignments.clone(),
             sampler,
-            pruner,
+            pruners,
             limits,
             parallelism: spec.parallelism,
             suspend: spec.suspend.unwrap_or(false),

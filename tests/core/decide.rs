@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
-use sweep_operator::core::pruner::{Hyperband, Median, Pruner};
+use serde_json::json;
+use sweep_operator::core::pruner::PrunerSpec;
 use sweep_operator::core::sampler::{Grid, Random, Sampler, Sobol};
 use sweep_operator::core::{
     Assignments, Best, Decision, DesiredState, Direction, Domain, EndReason, Failure, Limits, Parameter, Phase,
@@ -214,7 +215,7 @@ impl World {
         let lingers = self.dice.chance(0.3);
         self.now = self.now.checked_add(SignedDuration::from_millis(1)).unwrap();
         let objective = self.study.objective.clone();
-        let rungs = self.study.pruner.as_ref().map(Pruner::rungs).unwrap_or_default();
+        let (pruners, now) = (self.study.pruners.clone(), self.now);
         let trial = self.trials.get_mut(&index).unwrap();
         if trial.phase.is_finished() {
             trial.occupied = false;
@@ -222,8 +223,11 @@ impl World {
         }
         let step = trial.series.last_step().unwrap_or(0) + fate.stride;
         let ended = if trial.desired == DesiredState::Stopped {
-            let pruned = self.reasons.get(&index).is_some_and(|reason| reason == "Pruned");
-            Some(if pruned { Phase::Pruned } else { Phase::Stopped })
+            Some(match self.reasons.get(&index).map(String::as_str) {
+                Some("Pruned") => Phase::Pruned,
+                Some("Patience") => Phase::Succeeded,
+                _ => Phase::Stopped,
+            })
         } else if trial.phase == Phase::Pending {
             trial.phase = Phase::Running;
             None
@@ -232,7 +236,7 @@ impl World {
             Some(Phase::Failed)
         } else {
             let value = fate.quality * (1.0 - 1.0 / (step as f64 + 1.0));
-            trial.series.push(step, value, objective.value, objective.direction, &rungs);
+            pruners.observe(&objective, &mut trial.series, (step, value), now);
             (step >= fate.steps).then_some(Phase::Succeeded)
         };
         if let Some(phase) = ended {
@@ -318,11 +322,15 @@ fn any_study(seed: u64) -> Study {
         // Canonical doubles.
         study.initial = study.initial.iter().map(|initial| study.space.canonical(initial)).collect();
     }
-    study.pruner = match dice.below(3) {
-        0 => None,
-        1 => Some(Pruner::Median(Median { startup_trials: 2, warmup_steps: 1, interval: 2 })),
-        _ => Some(Pruner::Hyperband(Hyperband { min_steps: 1, max_steps: 27, reduction_factor: 3 })),
-    };
+    let pruners = [
+        json!({}),
+        json!({"median": {"startupTrials": 2, "warmupSteps": 1, "interval": 2}}),
+        json!({"hyperband": {"maxSteps": 27}}),
+        json!({"forecast": {}, "threshold": {"lower": 0.05}}),
+        json!({"asha": {"maxSteps": 27, "reductionFactor": 2}, "patience": {"steps": 9}}),
+    ];
+    let pruner = pruners[dice.below(pruners.len())].clone();
+    study.pruners = serde_json::from_value::<PrunerSpec>(pruner).unwrap().given();
     study.objective.direction = if dice.chance(0.5) { Direction::Maximize } else { Direction::Minimize };
     study.objective.value = if dice.chance(0.5) { ValueOf::Last } else { ValueOf::Best };
     study.limits = Limits {
@@ -611,7 +619,7 @@ fn a_study_whose_first_ten_trials_all_diverge_has_failed_and_says_what_to_do() {
     let study = small_study();
     let mut history: Vec<Trial> = (0..9).map(diverged).collect();
     let mut pruned = with_phase(9, Phase::Pruned, None);
-    pruned.series.push(1, f64::NAN, ValueOf::Last, Direction::Maximize, &[]);
+    pruned.series.push(1, f64::NAN, ValueOf::Last, Direction::Maximize);
     pruned.completed = Some(at(9));
     let mut stopped = with_phase(10, Phase::Stopped, None);
     stopped.completed = Some(at(0));

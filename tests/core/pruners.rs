@@ -1,48 +1,69 @@
 //! Which running trials a pruner stops, and what it says.
 
-use jiff::Timestamp;
-use sweep_operator::core::pruner::{Algorithm, Hyperband, Median, Pruner, Verdict, reports_at_end};
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use sweep_operator::core::pruner::{
+    Algorithm, Heard, Hyperband, Pruner, PrunerSpec, Pruners, Rungs, Verdict, reports_at_end,
+};
 use sweep_operator::core::sampler::{Random, Sampler};
 use sweep_operator::core::{
-    DesiredState, Direction, Domain, Parameter, Phase, Recorded, Scale, Series, Space, Study, Trial, ValueOf,
+    DesiredState, Direction, Domain, Parameter, Phase, Recorded, Scale, Space, Study, Trial, ValueOf,
 };
 
 use crate::space::{self, decide};
 
-fn study(pruner: Pruner, direction: Direction) -> Study {
+/// A study that maximises, with these pruners.
+fn study(pruner: Value) -> Study {
     let domain = Domain::Double { min: 0.0, max: 1.0, scale: Scale::Linear, step: None };
     let parameter = Parameter { name: "x".to_owned(), domain, when: Vec::new(), inactive_value: None };
     let mut study = space::study(Space::new(vec![parameter]), Sampler::Random(Random), 1);
-    study.objective.direction = direction;
-    study.pruner = Some(pruner);
+    study.objective.direction = Direction::Maximize;
+    study.pruners = serde_json::from_value::<PrunerSpec>(pruner).unwrap().given();
+    assert!(study.pruners.is_valid());
+    study
+}
+
+fn minimizing(pruner: Value) -> Study {
+    let mut study = study(pruner);
+    study.objective.direction = Direction::Minimize;
     study
 }
 
 fn median(startup_trials: u32, warmup_steps: u64, interval: u64) -> Study {
-    study(Pruner::Median(Median { startup_trials, warmup_steps, interval }), Direction::Maximize)
+    study(json!({"median": {"startupTrials": startup_trials, "warmupSteps": warmup_steps, "interval": interval}}))
 }
 
 fn hyperband(max_steps: u64) -> Study {
-    let hyperband = Hyperband { min_steps: 1, max_steps, reduction_factor: 3 };
-    study(Pruner::Hyperband(hyperband), Direction::Maximize)
+    study(json!({"hyperband": {"maxSteps": max_steps}}))
 }
 
-fn running(index: u32, points: &[(u64, f64)]) -> Trial {
-    let (steps, values): (Vec<u64>, Vec<f64>) = points.iter().copied().unzip();
+fn at(seconds: u64, micros: u32) -> Timestamp {
+    Timestamp::UNIX_EPOCH + SignedDuration::from_secs(seconds as i64) + SignedDuration::from_micros(micros.into())
+}
+
+/// A trial that reports step n in second n; of several the one of the lower index is first.
+fn running(study: &Study, index: u32, points: &[(u64, f64)]) -> Trial {
     let mut trial = space::trial(index, [("x".to_owned(), "0.5".to_owned())].into());
-    (trial.phase, trial.value) = (Phase::Running, None);
-    trial.series = Series::from_recorded(&steps, &values, 0, None);
+    (trial.phase, trial.value, trial.completed) = (Phase::Running, None, None);
+    for &(step, value) in points {
+        study.pruners.observe(&study.objective, &mut trial.series, (step, value), at(step, index));
+    }
     trial
 }
 
-fn succeeded(index: u32, points: &[(u64, f64)]) -> Trial {
-    let mut trial = running(index, points);
-    (trial.phase, trial.value) = (Phase::Succeeded, points.last().map(|point| point.1));
+/// One that had succeeded before all others began.
+fn succeeded(study: &Study, index: u32, points: &[(u64, f64)]) -> Trial {
+    let mut trial = running(study, index, points);
+    trial.value = trial.series.value(study.objective.value, study.objective.direction).map(|(_, value)| value);
+    trial.phase = Phase::Succeeded;
     trial
 }
 
 fn verdicts(study: &Study, history: &[Trial]) -> Vec<Verdict> {
-    study.pruner.as_ref().unwrap().verdicts(&study.problem(study.budget()), history)
+    study.pruners.verdicts(&study.problem(study.budget()), history)
 }
 
 fn stopped(study: &Study, history: &[Trial]) -> Vec<u32> {
@@ -50,252 +71,455 @@ fn stopped(study: &Study, history: &[Trial]) -> Vec<u32> {
 }
 
 #[test]
-fn a_trial_below_the_median_of_the_others_at_its_step_is_stopped() {
+fn a_trial_below_the_median_of_those_that_succeeded_at_its_step_is_stopped_with_its_evidence() {
+    let study = median(3, 0, 1);
     let history = [
-        succeeded(0, &[(1, 0.1), (2, 0.8)]),
-        succeeded(1, &[(1, 0.2), (2, 0.9)]),
-        succeeded(2, &[(1, 0.3), (2, 0.7)]),
-        running(3, &[(1, 0.1), (2, 0.75)]),
+        succeeded(&study, 0, &[(1, 0.1), (2, 0.8)]),
+        succeeded(&study, 1, &[(1, 0.2), (2, 0.9)]),
+        succeeded(&study, 2, &[(1, 0.3), (2, 0.7)]),
+        running(&study, 3, &[(1, 0.1), (2, 0.75)]),
     ];
-    let verdict = verdicts(&median(3, 0, 1), &history);
-    let expected = "at step 2: 0.75, worse than the median 0.8 of 3 trials";
-    assert_eq!(verdict, [Verdict { index: 3, step: 2, message: expected.to_owned() }]);
+    let [verdict] = &verdicts(&study, &history)[..] else { panic!() };
+    assert_eq!(verdict.message, "at step 2: 0.75, worse than the median 0.8 of 3 trials that have succeeded");
+    assert_eq!((verdict.index, verdict.step, verdict.is_end), (3, 2, false));
+    let evidence = serde_json::to_value(&verdict.evidence).unwrap();
+    assert_eq!(evidence, json!({"pruner": "median", "value": 0.75, "peers": 3, "cutoff": 0.8, "incumbent": 0.9}));
 }
 
 #[test]
 fn a_trial_at_the_median_goes_on() {
-    let history = [succeeded(0, &[(1, 0.5)]), succeeded(1, &[(1, 0.9)]), running(2, &[(1, 0.7)])];
-    assert_eq!(stopped(&median(2, 0, 1), &history), [0_u32; 0]);
-    let tie = [succeeded(0, &[(1, 0.7)]), succeeded(1, &[(1, 0.7)]), running(2, &[(1, 0.7)])];
-    assert_eq!(stopped(&median(2, 0, 1), &tie), [0_u32; 0]);
+    for values in [[0.5, 0.9], [0.7, 0.7]] {
+        let study = median(2, 0, 1);
+        let history = [
+            succeeded(&study, 0, &[(1, values[0])]),
+            succeeded(&study, 1, &[(1, values[1])]),
+            running(&study, 2, &[(1, 0.7)]),
+        ];
+        assert_eq!(stopped(&study, &history), [0_u32; 0]);
+    }
 }
 
 #[test]
 fn with_minimize_the_trial_above_the_median_is_stopped() {
-    let mut study = median(2, 0, 1);
-    study.objective.direction = Direction::Minimize;
-    let history =
-        [succeeded(0, &[(1, 0.5)]), succeeded(1, &[(1, 0.9)]), running(2, &[(1, 0.8)]), running(3, &[(1, 0.6)])];
+    let study = minimizing(json!({"median": {"startupTrials": 2}}));
+    let history = [
+        succeeded(&study, 0, &[(1, 0.5)]),
+        succeeded(&study, 1, &[(1, 0.9)]),
+        running(&study, 2, &[(1, 0.8)]),
+        running(&study, 3, &[(1, 0.6)]),
+    ];
     assert_eq!(stopped(&study, &history), [2]);
 }
 
 #[test]
-fn nothing_is_stopped_before_enough_trials_have_reached_the_step() {
-    let short = succeeded(0, &[(1, 0.9)]);
-    let long = succeeded(1, &[(1, 0.9), (5, 0.9)]);
-    let loser = running(2, &[(1, 0.1), (5, 0.1)]);
-    assert_eq!(stopped(&median(2, 0, 1), &[short.clone(), long.clone(), loser.clone()]), [0_u32; 0]);
-    let another = running(3, &[(1, 0.9), (7, 0.95)]);
-    assert_eq!(stopped(&median(2, 0, 1), &[short, long, loser, another]), [2]);
+fn only_trials_that_succeeded_are_peers_of_the_median_and_enough_of_them_must_have() {
+    let study = median(2, 0, 1);
+    let peers = [succeeded(&study, 0, &[(1, 0.9), (5, 0.9)]), succeeded(&study, 1, &[(1, 0.9)])];
+    let loser = running(&study, 2, &[(1, 0.1), (5, 0.1)]);
+    let another = running(&study, 3, &[(1, 0.9), (7, 0.95)]);
+    let history = [peers[0].clone(), loser.clone(), another.clone()];
+    assert_eq!(stopped(&study, &history), [0_u32; 0]);
+    let waits = |history: &[Trial]| study.pruners.waits(&study.problem(study.budget()), history);
+    assert_eq!(waits(&history).as_deref(), Some("pruner waits: 1 of 2 trials have succeeded"));
+    for phase in [Phase::Pruned, Phase::Failed, Phase::Stopped] {
+        let other = end_of(peers[1].clone(), phase);
+        assert_eq!(stopped(&study, &[peers[0].clone(), other, loser.clone()]), [0_u32; 0], "{phase:?}");
+    }
+    // Of the two that have succeeded one has come to step 5.
+    let history = [peers[0].clone(), peers[1].clone(), loser, another];
+    assert_eq!((stopped(&study, &history), waits(&history)), (vec![2], None));
+    assert!(verdicts(&study, &history)[0].message.ends_with("the median 0.9 of 1 trial that has succeeded"));
+}
+
+#[test]
+fn who_succeeds_later_changes_nothing_for_a_trial_that_was_judged_before() {
+    let study = median(1, 0, 1);
+    let mut late = succeeded(&study, 0, &[(1, 0.9)]);
+    let trial = running(&study, 1, &[(1, 0.1)]);
+    late.completed = Some(at(1, 500));
+    assert_eq!(stopped(&study, &[late.clone(), trial.clone()]), [0_u32; 0]);
+    let next = running(&study, 1, &[(1, 0.1), (2, 0.1)]);
+    assert_eq!(stopped(&study, &[late.clone(), next]), [0_u32; 0], "nobody that succeeded has come to step 2");
+    late.completed = Some(at(0, 0));
+    assert_eq!(stopped(&study, &[late, trial]), [1]);
 }
 
 #[test]
 fn nothing_is_stopped_before_the_warmup_is_over() {
-    let peers = |last| [succeeded(0, &[(1, 0.9), (9, 0.9)]), running(1, &[(1, 0.1), (last, 0.1)])];
-    assert_eq!(stopped(&median(1, 5, 1), &peers(4)), [0_u32; 0]);
-    assert_eq!(stopped(&median(1, 5, 1), &peers(5)), [1]);
+    let study = median(1, 5, 1);
+    let stopped_at = |last| {
+        let peer = succeeded(&study, 0, &[(1, 0.9), (9, 0.9)]);
+        stopped(&study, &[peer, running(&study, 1, &[(1, 0.1), (last, 0.1)])])
+    };
+    assert_eq!((stopped_at(4), stopped_at(5)), (vec![], vec![1]));
 }
 
 #[test]
-fn with_an_interval_the_step_of_comparison_is_the_last_multiple() {
+fn with_an_interval_a_trial_is_judged_by_the_first_report_at_a_multiple_or_behind_it() {
     // At steps 2, 6, 10: at step 9 the value of step 6 counts, which is good.
-    let history = [succeeded(0, &[(1, 0.4), (6, 0.5), (12, 0.6)]), running(1, &[(6, 0.55), (9, 0.1)])];
-    assert_eq!(stopped(&median(1, 2, 4), &history), [0_u32; 0]);
-    let history = [succeeded(0, &[(1, 0.4), (6, 0.5), (12, 0.6)]), running(1, &[(6, 0.55), (10, 0.1)])];
-    assert_eq!(verdicts(&median(1, 2, 4), &history)[0].step, 10);
+    let study = median(1, 2, 4);
+    let peer = succeeded(&study, 0, &[(1, 0.4), (6, 0.5), (12, 0.6)]);
+    assert_eq!(stopped(&study, &[peer.clone(), running(&study, 1, &[(6, 0.55), (9, 0.1)])]), [0_u32; 0]);
+    let verdicts = verdicts(&study, &[peer, running(&study, 1, &[(6, 0.55), (11, 0.1), (12, 0.2)])]);
+    assert_eq!(verdicts[0].step, 11);
 }
 
 #[test]
 fn a_sparse_reporter_is_compared_by_its_latest_value() {
-    let history = [succeeded(0, &[(10, 0.5), (20, 0.9)]), running(1, &[(3, 0.2), (15, 0.3)])];
-    let verdict = verdicts(&median(1, 0, 1), &history);
-    assert_eq!(verdict[0].message, "at step 15: 0.3, worse than the median 0.5 of 1 trial");
+    let study = median(1, 0, 1);
+    let history = [succeeded(&study, 0, &[(10, 0.5), (20, 0.9)]), running(&study, 1, &[(3, 0.2), (15, 0.3)])];
+    let message = "at step 15: 0.3, worse than the median 0.5 of 1 trial that has succeeded";
+    assert_eq!(verdicts(&study, &history)[0].message, message);
 }
 
 #[test]
 fn with_best_a_trial_is_judged_by_its_best_value() {
-    let mut study = median(1, 0, 1);
-    let history = [succeeded(0, &[(1, 0.5), (2, 0.5)]), running(1, &[(1, 0.5), (2, 0.1)])];
-    assert_eq!(stopped(&study, &history), [1]);
-    study.objective.value = ValueOf::Best;
-    assert_eq!(stopped(&study, &history), [0_u32; 0]);
+    for (which, expected) in [(ValueOf::Last, vec![1]), (ValueOf::Best, vec![])] {
+        let mut study = median(1, 0, 1);
+        study.objective.value = which;
+        let history = [succeeded(&study, 0, &[(1, 0.5), (2, 0.5)]), running(&study, 1, &[(1, 0.5), (2, 0.1)])];
+        assert_eq!(stopped(&study, &history), expected);
+    }
 }
 
 #[test]
 fn the_median_of_huge_values_does_not_overflow() {
-    let history = [succeeded(0, &[(1, f64::MAX)]), succeeded(1, &[(1, f64::MAX)]), running(2, &[(1, 0.0)])];
-    let verdict = verdicts(&median(2, 0, 1), &history);
-    assert!(verdict[0].message.contains("the median 1.7977e308 of 2 trials"), "{}", verdict[0].message);
+    let study = median(2, 0, 1);
+    let huge = [f64::MAX, f64::MAX / 2.0].map(|value| [(1, value)]);
+    let history = [succeeded(&study, 0, &huge[0]), succeeded(&study, 1, &huge[1]), running(&study, 2, &[(1, 0.0)])];
+    let message = verdicts(&study, &history)[0].message.clone();
+    assert!(message.contains("the median 1.3483e308 of 2 trials"), "{message}");
+}
+
+#[test]
+fn a_percentile_stops_who_is_not_within_the_best_share() {
+    let of = |percentile: u32| {
+        let study = study(json!({"percentile": {"percentile": percentile, "startupTrials": 4}}));
+        let mut history: Vec<Trial> =
+            (0..5).map(|index| succeeded(&study, index, &[(1, f64::from(index) / 10.0)])).collect();
+        history.extend((5..10).map(|index| running(&study, index, &[(1, f64::from(index - 5) / 10.0 + 0.01)])));
+        stopped(&study, &history)
+    };
+    // The trial of 0.41 beats all: it is never stopped.
+    assert_eq!((of(0), of(25), of(50), of(100)), (vec![5, 6, 7, 8], vec![5, 6, 7], vec![5, 6], vec![]));
 }
 
 #[test]
 fn values_in_messages_are_short() {
+    let study = minimizing(json!({"median": {"startupTrials": 1}}));
     let say = |value: f64| {
-        let mut study = median(1, 0, 1);
-        study.objective.direction = Direction::Minimize;
-        let history = [succeeded(0, &[(1, -1e300)]), running(1, &[(1, value)])];
+        let history = [succeeded(&study, 0, &[(1, -1e300)]), running(&study, 1, &[(1, value)])];
         let message = verdicts(&study, &history)[0].message.clone();
         message.trim_start_matches("at step 1: ").split(',').next().unwrap_or_default().to_owned()
     };
-    assert_eq!(say(0.5), "0.5");
-    assert_eq!(say(1.0 / 3.0), "0.33333");
-    assert_eq!(say(200.0 / 3.0), "66.667");
-    assert_eq!(say(2e5 / 3.0), "66667");
-    assert_eq!(say(1e-9 / 3.0), "3.3333e-10");
-    assert_eq!(say(-1.0 / 3.0), "-0.33333");
-    assert_eq!(say(0.0), "0");
+    let short = [(0.5, "0.5"), (1.0 / 3.0, "0.33333"), (200.0 / 3.0, "66.667"), (1e-9 / 3.0, "3.3333e-10"), (0.0, "0")];
+    for (value, text) in short {
+        assert_eq!(say(value), text);
+    }
+}
+
+/// Of each pruner one that judges from the first steps on.
+fn every_pruner() -> [Value; 7] {
+    [
+        json!({"forecast": {"maxSteps": 27}}),
+        json!({"median": {"startupTrials": 1}}),
+        json!({"percentile": {"percentile": 25, "startupTrials": 1}}),
+        json!({"hyperband": {"maxSteps": 27}}),
+        json!({"asha": {"maxSteps": 27}}),
+        json!({"threshold": {"lower": 0.2, "upper": 0.8}}),
+        json!({"asha": {"maxSteps": 27}, "threshold": {"lower": 0.1}}),
+    ]
 }
 
 #[test]
-fn the_leader_is_never_stopped_before_a_trial_has_finished() {
-    let history = [running(0, &[(1, 0.1), (2, 0.6)]), running(1, &[(1, 0.9), (2, 0.5)]), running(2, &[(1, 0.5)])];
-    // Trial 2 has 0.5 at step 1, at the median of 0.1 and 0.9; trial 1 is worse than trial 0 at step 2.
-    assert_eq!(stopped(&median(1, 0, 1), &history), [1]);
+fn a_trial_whose_value_so_far_beats_every_succeeded_one_s_is_never_stopped() {
+    for pruner in every_pruner() {
+        let study = study(pruner.clone());
+        let crowd = (1..6).map(|index| end_of(running(&study, index, &[(1, 0.9), (3, 0.9), (4, 0.2)]), Phase::Pruned));
+        let leader = running(&study, 6, &[(1, 0.05), (2, 0.07), (3, 0.08)]);
+        let best = |value| succeeded(&study, 0, &[(1, value), (3, value), (4, value)]);
+        let history: Vec<Trial> = [best(0.07)].into_iter().chain(crowd.clone()).chain([leader.clone()]).collect();
+        assert_eq!(stopped(&study, &history), [0_u32; 0], "{pruner}");
+        let history: Vec<Trial> = [best(0.95)].into_iter().chain(crowd).chain([leader]).collect();
+        assert_eq!(stopped(&study, &history), [6], "{pruner}");
+    }
 }
 
 #[test]
-fn a_trial_that_beats_the_best_finished_value_is_never_stopped() {
-    let crowd = (1..6).map(|index| {
-        let mut trial = running(index, &[(1, 0.9), (2, 0.2)]);
-        trial.phase = Phase::Pruned;
-        trial
-    });
-    let history: Vec<Trial> =
-        [succeeded(0, &[(1, 0.3)])].into_iter().chain(crowd).chain([running(6, &[(1, 0.4)])]).collect();
-    assert_eq!(stopped(&median(1, 0, 1), &history), [0_u32; 0]);
-    assert_eq!(stopped(&hyperband(27), &history), [0_u32; 0]);
+fn who_took_the_lead_before_anybody_could_stop_it_has_passed_its_rung() {
+    let study = hyperband(27);
+    let history = |late: f64| {
+        [
+            succeeded(&study, 0, &[(3, 0.5), (9, 0.6), (27, 0.6)]),
+            running(&study, 1, &[(3, 0.5)]),
+            running(&study, 3, &[(3, 0.1), (4, late), (5, 0.2)]),
+        ]
+    };
+    assert_eq!((stopped(&study, &history(0.3)), stopped(&study, &history(0.7))), (vec![3], vec![]));
 }
 
 #[test]
 fn who_is_stopped_already_is_not_stopped_again() {
-    let mut loser = running(1, &[(1, 0.1)]);
+    let study = median(1, 0, 1);
+    let mut loser = running(&study, 1, &[(1, 0.1)]);
     loser.desired = DesiredState::Stopped;
-    assert_eq!(stopped(&median(1, 0, 1), &[succeeded(0, &[(1, 0.9)]), loser]), [0_u32; 0]);
+    assert_eq!(stopped(&study, &[succeeded(&study, 0, &[(1, 0.9)]), loser]), [0_u32; 0]);
 }
 
 #[test]
 fn a_pruned_trial_is_told_so_with_its_evidence() {
     let study = median(1, 0, 1);
-    let history = [succeeded(0, &[(1, 0.9)]), running(1, &[(1, 0.1)])];
-    let decision = decide(&study, &history, 0, &Recorded::default(), Timestamp::UNIX_EPOCH);
-    assert_eq!((decision.stops[0].reason.as_str(), decision.stops[0].step), ("Pruned", Some(1)));
+    let history = [succeeded(&study, 0, &[(1, 0.9)]), running(&study, 1, &[(1, 0.1)])];
+    let stop = &decide(&study, &history, 0, &Recorded::default(), Timestamp::UNIX_EPOCH).stops[0];
+    assert_eq!((stop.reason.as_str(), stop.step), ("Pruned", Some(1)));
+    assert_eq!(stop.evidence.as_ref().unwrap().cutoff, Some(0.9));
 }
 
 #[test]
-fn rungs_lie_below_the_last_step() {
-    let rungs = |min_steps, max_steps, reduction_factor| Hyperband { min_steps, max_steps, reduction_factor }.rungs();
+fn rungs_lie_below_nine_tenths_of_a_whole_trial() {
+    let rungs = |min_steps, max_steps, reduction_factor| Rungs { min_steps, max_steps, reduction_factor }.steps();
     assert_eq!(rungs(1, 27, 3), [1, 3, 9]);
-    assert_eq!(rungs(1, 28, 3), [1, 3, 9, 27]);
+    assert_eq!(rungs(1, 29, 3), [1, 3, 9]);
+    assert_eq!(rungs(1, 30, 3), [1, 3, 9, 27]);
     assert_eq!(rungs(2, 3, 4), [2]);
     assert_eq!(rungs(1, 1_000_000_000, 2).len(), 30);
 }
 
+fn dealt(index: u32, max_steps: u64, reduction_factor: u32) -> u32 {
+    Hyperband(Rungs { min_steps: 1, max_steps, reduction_factor }).bracket(index).unwrap()
+}
+
 #[test]
 fn brackets_have_hyperband_s_shares_and_are_interleaved() {
-    let hyperband = Hyperband { min_steps: 1, max_steps: 27, reduction_factor: 3 };
     let weights = [27, 12, 6, 4];
-    let mut dealt = [0_u32; 4];
+    let mut counts = [0_u32; 4];
     for index in 0..98 {
-        dealt[hyperband.bracket(index).unwrap() as usize] += 1;
+        counts[dealt(index, 27, 3) as usize] += 1;
         for (bracket, weight) in weights.iter().enumerate() {
             let share = f64::from(index + 1) * f64::from(*weight) / 49.0;
-            let off = (f64::from(dealt[bracket]) - share).abs();
-            assert!(off < 1.5, "after {index}: bracket {bracket} was dealt {}, its share is {share}", dealt[bracket]);
+            let off = (f64::from(counts[bracket]) - share).abs();
+            assert!(off < 1.5, "after {index}: bracket {bracket} was dealt {}, its share is {share}", counts[bracket]);
         }
     }
-    assert_eq!(dealt, [54, 24, 12, 8]);
-    assert_eq!(hyperband.bracket(0), Some(0));
+    assert_eq!(counts, [54, 24, 12, 8]);
+    assert_eq!(dealt(0, 27, 3), 0);
     // The sequence starts over: any index is cheap, also the last one there is.
-    assert_eq!(hyperband.bracket(49 * 80_000_000), Some(0));
-    assert!(hyperband.bracket(u32::MAX).unwrap() < 4);
+    assert_eq!(dealt(49 * 80_000_000, 27, 3), 0);
+    assert!(dealt(u32::MAX, 27, 3) < 4);
+    assert!((0..200).all(|index| dealt(index, 1_000_000_000, 2) <= 30));
 }
 
 #[test]
-fn the_largest_hyperband_deals_its_brackets() {
-    let hyperband = Hyperband { min_steps: 1, max_steps: 1_000_000_000, reduction_factor: 2 };
-    assert!((0..200).all(|index| hyperband.bracket(index).unwrap() <= 30));
-}
-
-#[test]
-fn the_first_at_a_rung_always_go_on() {
-    let study = hyperband(27);
-    let mut history = vec![running(0, &[(1, 0.9)]), running(1, &[(1, 0.1)])];
-    assert_eq!(stopped(&study, &history), [0_u32; 0]);
-    history.push(running(2, &[(1, 0.5)]));
+fn each_trial_is_judged_at_a_rung_by_those_that_had_come_there_and_the_first_always_go_on() {
+    let study = study(json!({"asha": {"maxSteps": 27}}));
+    // They come in the order of their indices: 0.1 is second of two, 0.5 second of three.
+    let values = [0.9, 0.1, 0.5, 0.7, 0.6, 0.2, 0.65];
+    let history: Vec<Trial> = (0..).zip(values).map(|(index, value)| running(&study, index, &[(1, value)])).collect();
     let verdicts = verdicts(&study, &history);
-    let indices: Vec<u32> = verdicts.iter().map(|verdict| verdict.index).collect();
-    assert_eq!(indices, [1, 2]);
-    assert_eq!(verdicts[0].message, "at step 1: 0.1, rank 3 of the 3 trials that reached this rung; the best goes on");
+    let told: Vec<(u32, u32)> =
+        verdicts.iter().map(|verdict| (verdict.index, verdict.evidence.peers.unwrap_or(0))).collect();
+    // ceil(4/3) = 2 of four, three of seven go on.
+    assert_eq!(told, [(2, 3), (4, 5), (5, 6)]);
+    let message = "at step 1: 0.5, rank 2 of the 3 trials that had come to rung 1; the best goes on";
+    assert_eq!((verdicts[0].message.as_str(), verdicts[0].evidence.cutoff), (message, Some(0.9)));
 }
 
 #[test]
-fn trials_of_all_brackets_are_compared_at_a_rung() {
+fn late_arrivals_change_nothing_for_who_has_gone_on() {
     let study = hyperband(27);
-    let mut history: Vec<Trial> = (0..3).map(|index| running(index, &[(3, 0.9 - f64::from(index) / 10.0)])).collect();
+    let slow = running(&study, 0, &[(1, 0.3), (2, 0.4)]);
+    let crowd = (1..9).map(|index| running(&study, index, &[(1, 0.9)]));
+    let history: Vec<Trial> = [slow].into_iter().chain(crowd).collect();
+    assert!(!stopped(&study, &history).contains(&0));
+}
+
+#[test]
+fn trials_of_all_brackets_are_compared_at_a_rung_and_judged_at_those_of_their_own() {
+    let study = hyperband(27);
+    let trial = |index: u32, bracket: u32, points: &[(u64, f64)]| Trial {
+        bracket: Some(bracket),
+        ..running(&study, index, points)
+    };
     // Bracket 1 skips the first rung, 3 never stops; both count for the others.
-    for (trial, bracket) in history.iter_mut().zip([3, 1, 0]) {
-        trial.bracket = Some(bracket);
-    }
-    assert_eq!(stopped(&study, &history), [1, 2]);
-    history[1].series = Series::from_recorded(&[1], &[0.1], 1, None);
-    history[0].series = Series::from_recorded(&[1], &[0.9], 1, None);
-    history[2].series = Series::from_recorded(&[1], &[0.1], 1, None);
-    assert_eq!(stopped(&study, &history), [2], "bracket 1 is not judged at the first rung");
-}
-
-#[test]
-fn a_trial_of_the_last_bracket_never_stops() {
-    let study = hyperband(27);
-    let mut history: Vec<Trial> = (0..9).map(|index| running(index, &[(9, f64::from(index)), (20, 0.5)])).collect();
-    history[0].bracket = Some(3);
-    history[1].bracket = Some(2);
-    assert_eq!(stopped(&study, &history), [1, 2, 3, 4, 5]);
+    let history = [trial(0, 3, &[(3, 0.9)]), trial(1, 1, &[(3, 0.8)]), trial(2, 0, &[(3, 0.7)])];
+    assert_eq!(stopped(&study, &history), [2]);
+    let history =
+        [trial(0, 3, &[(1, 0.9)]), trial(1, 0, &[(1, 0.8)]), trial(2, 1, &[(1, 0.1)]), trial(3, 3, &[(1, 0.1)])];
+    assert_eq!(stopped(&study, &history), [0_u32; 0], "bracket 1 is not judged at the first rung");
+    let history: Vec<Trial> = (0..9).map(|index| trial(index, 3, &[(9, 1.0 - f64::from(index) / 10.0)])).collect();
+    assert_eq!(stopped(&study, &history), [0_u32; 0]);
 }
 
 #[test]
 fn ties_at_a_rung_go_to_the_lower_index() {
-    let history: Vec<Trial> = (0..6).map(|index| running(index, &[(1, 0.5)])).collect();
-    assert_eq!(stopped(&hyperband(27), &history), [2, 3, 4, 5]);
+    let study = hyperband(27);
+    let history: Vec<Trial> = (0..6).map(|index| running(&study, index, &[(1, 0.5)])).collect();
+    // Of three one goes on, of four and more two.
+    assert_eq!(stopped(&study, &history), [2, 3, 4, 5]);
 }
 
 #[test]
 fn with_minimize_the_lowest_go_on() {
-    let mut study = hyperband(27);
-    study.objective.direction = Direction::Minimize;
-    let history: Vec<Trial> = (0..3).map(|index| running(index, &[(1, f64::from(index))])).collect();
-    assert_eq!(stopped(&study, &history), [1, 2]);
+    let study = minimizing(json!({"hyperband": {"maxSteps": 27}}));
+    let history: Vec<Trial> = (0..3).map(|index| running(&study, index, &[(1, f64::from(index))])).collect();
+    assert_eq!(stopped(&study, &history), [2]);
 }
 
 #[test]
-fn a_trial_is_judged_by_its_value_at_the_rung_not_after_it() {
-    // At step 3 trial 0 was the best, though it has fallen since; the leader at the moment is trial 2.
+fn a_trial_is_judged_by_the_first_report_at_the_rung_or_behind_it_and_only_at_the_highest_it_passes() {
+    let study = hyperband(27);
+    let rungs = |points: &[(u64, f64)]| -> Vec<(u64, u64, Option<f64>)> {
+        let trial = running(&study, 0, points);
+        trial.series.arrivals().iter().map(|arrival| (arrival.rung, arrival.step, arrival.value)).collect()
+    };
+    assert_eq!(rungs(&[(1, 0.1), (2, 0.2), (3, 0.3), (5, 0.5)]), [(1, 1, Some(0.1)), (3, 3, Some(0.3))]);
+    assert_eq!(rungs(&[(2, 0.2), (10, 0.9), (20, 0.1)]), [(1, 2, Some(0.2)), (9, 10, Some(0.9))]);
+    assert_eq!(rungs(&[(0, 0.1)]), []);
+    // Beyond 0.9 of 27 there is little left to save.
+    assert_eq!(rungs(&[(8, 0.1), (25, 0.2)]), [(3, 8, Some(0.1))]);
+    assert_eq!(rungs(&[(1, f64::NAN), (3, 0.5)]), [(1, 1, None), (3, 3, Some(0.5))]);
+}
+
+#[test]
+fn who_diverged_loses_at_a_rung() {
+    let study = hyperband(27);
+    let nan = [(1, f64::NAN)];
+    let history = [running(&study, 0, &[(1, 0.1)]), running(&study, 1, &[(1, 0.2)]), running(&study, 2, &nan)];
+    let verdict = &verdicts(&study, &history)[0];
+    assert_eq!((verdict.index, verdict.evidence.value), (2, None));
+    assert!(verdict.message.starts_with("at step 1: NaN, rank 3 of the 3 trials"), "{}", verdict.message);
+}
+
+/// A curve that falls from 1 to `end`, fast at first, over 27 steps.
+fn falling(end: f64, steps: u64) -> Vec<(u64, f64)> {
+    (1..=steps).map(|step| (step, end + (1.0 - end) * (-(step as f64) / 6.0).exp())).collect()
+}
+
+#[test]
+fn a_forecast_stops_who_cannot_reach_the_best_final_value_and_lets_a_late_bloomer_live() {
+    let study = minimizing(json!({"forecast": {"maxSteps": 27}}));
+    let best = succeeded(&study, 0, &falling(0.2, 27));
+    let flat: Vec<(u64, f64)> = (1..=4).map(|step| (step, 0.9)).collect();
+    let verdict = &verdicts(&study, &[best.clone(), running(&study, 1, &flat)])[0];
+    let incumbent = best.value.unwrap();
+    assert_eq!((verdict.step, verdict.evidence.cutoff, verdict.evidence.forecast), (4, Some(incumbent), Some(0.9)));
+    let expected = "at step 4: 0.9, which would become 0.9 at best by step 27, worse than the best final value 0.20889";
+    assert_eq!(verdict.message, expected);
+    // It falls steadily: at 0.25 of that slope it would get there.
+    let steady: Vec<(u64, f64)> = (1..=9).map(|step| (step, 1.0 - 0.08 * step as f64)).collect();
+    assert_eq!(stopped(&study, &[best.clone(), running(&study, 1, &steady)]), [0_u32; 0]);
+    let wary = minimizing(json!({"forecast": {"maxSteps": 27, "optimism": 0}}));
+    assert_eq!(stopped(&wary, &[best.clone(), running(&wary, 1, &steady)]), [1]);
+    // Nothing is judged before three reports, nor beyond 0.9 of the steps.
+    assert_eq!(stopped(&study, &[best.clone(), running(&study, 1, &flat[..2])]), [0_u32; 0]);
+    let late: Vec<(u64, f64)> = (25..=27).map(|step| (step, 0.9)).collect();
+    assert_eq!(stopped(&study, &[best, running(&study, 1, &late)]), [0_u32; 0]);
+}
+
+#[test]
+fn a_single_bad_report_stops_nobody_in_a_forecast() {
+    let study = minimizing(json!({"forecast": {"maxSteps": 27}}));
+    let best = succeeded(&study, 0, &falling(0.2, 27));
+    let mut noisy = falling(0.15, 9);
+    noisy[8].1 = 5.0;
+    assert_eq!(stopped(&study, &[best, running(&study, 1, &noisy)]), [0_u32; 0]);
+}
+
+#[test]
+fn before_any_trial_has_succeeded_a_forecast_compares_with_what_a_running_one_holds() {
+    let study = minimizing(json!({"forecast": {"maxSteps": 81}}));
+    let good = running(&study, 0, &(1..=9).map(|step| (step, 0.1)).collect::<Vec<_>>());
+    let bad = running(&study, 1, &(1..=9).map(|step| (step, 0.9)).collect::<Vec<_>>());
+    let verdicts = verdicts(&study, &[good, bad]);
+    assert_eq!(verdicts.len(), 1);
+    assert_eq!((verdicts[0].index, verdicts[0].evidence.incumbent), (1, None));
+    assert!(verdicts[0].message.ends_with("worse than what a running trial holds 0.1"), "{}", verdicts[0].message);
+}
+
+#[test]
+fn a_forecast_without_max_steps_waits_for_the_first_trial_that_succeeds_and_takes_its_last_step() {
+    let study = minimizing(json!({"forecast": {}}));
+    let loser = running(&study, 1, &[(1, 0.9), (2, 0.9), (3, 0.9)]);
+    let waits = |history: &[Trial]| study.pruners.waits(&study.problem(study.budget()), history);
+    assert!(waits(std::slice::from_ref(&loser)).unwrap().starts_with("pruner waits: the first trial that succeeds"));
+    assert_eq!(stopped(&study, std::slice::from_ref(&loser)), [0_u32; 0]);
+    let history = [succeeded(&study, 0, &falling(0.2, 27)), loser];
+    assert_eq!((stopped(&study, &history), waits(&history)), (vec![1], None));
+    assert!(verdicts(&study, &history)[0].message.contains("by step 27"));
+}
+
+#[test]
+fn a_forecast_counts_in_reports_whatever_the_trainer_s_steps_are() {
+    let rungs = |scale: u64, offset: u64, warmup: u64| -> Vec<u64> {
+        let study = minimizing(json!({"forecast": {"maxSteps": 100_000, "warmupSteps": warmup}}));
+        let points: Vec<(u64, f64)> = (0..27).map(|n| (offset + n * scale, 0.5)).collect();
+        running(&study, 0, &points).series.arrivals().iter().map(|arrival| arrival.rung).collect()
+    };
+    let expected = [1, 2, 3, 4, 5, 7, 9, 12, 16, 21, 27];
+    for (scale, offset) in [(1, 1), (1, 0), (500, 500), (500, 3), (10, 10)] {
+        assert_eq!(rungs(scale, offset, 0), expected, "every {scale} from {offset}");
+    }
+    // Behind a warm-up of ten reports they begin anew.
+    assert_eq!(rungs(500, 0, 5_000), expected[..9]);
+}
+
+#[test]
+fn a_forecast_gives_the_same_verdicts_for_maximize_mirrored() {
+    let (low, high) = (minimizing(json!({"forecast": {"maxSteps": 27}})), study(json!({"forecast": {"maxSteps": 27}})));
+    for end in [0.15, 0.2, 0.25, 0.3, 0.5] {
+        let mirrored =
+            |points: Vec<(u64, f64)>| points.into_iter().map(|(step, value)| (step, -value)).collect::<Vec<_>>();
+        for steps in 1..25 {
+            let curve = falling(end, steps);
+            let down = [succeeded(&low, 0, &falling(0.2, 27)), running(&low, 1, &curve)];
+            let up = [succeeded(&high, 0, &mirrored(falling(0.2, 27))), running(&high, 1, &mirrored(curve))];
+            assert_eq!(stopped(&low, &down), stopped(&high, &up), "{end} {steps}");
+        }
+    }
+}
+
+#[test]
+fn a_threshold_stops_at_once_what_is_beyond_it_or_no_number() {
+    let study = study(json!({"threshold": {"lower": 0.2, "upper": 0.8, "warmupSteps": 2}}));
+    let say =
+        |points: &[(u64, f64)]| verdicts(&study, &[running(&study, 0, points)]).pop().map(|verdict| verdict.message);
+    assert_eq!(say(&[(1, 0.1), (2, 0.5), (3, 0.8)]), None);
+    assert_eq!(say(&[(2, 0.1), (3, 0.5)]).as_deref(), Some("at step 2: 0.1, below the lower bound 0.2"));
+    assert_eq!(say(&[(2, 0.9)]).as_deref(), Some("at step 2: 0.9, above the upper bound 0.8"));
+    assert_eq!(say(&[(2, 0.5), (3, f64::INFINITY)]).as_deref(), Some("at step 3: not a number"));
+}
+
+#[test]
+fn a_trial_that_no_longer_improves_has_succeeded_with_its_value() {
+    let study = study(json!({"patience": {"steps": 3, "minDelta": 0.05}}));
+    let points = [(1, 0.5), (2, 0.6), (3, 0.64), (4, 0.62), (5, 0.61)];
+    assert_eq!(verdicts(&study, &[running(&study, 0, &points[..4])]), []);
+    let verdict = &verdicts(&study, &[running(&study, 0, &points)])[0];
+    assert_eq!(verdict.message, "at step 5: 0.61, no improvement by 0.05 on 0.6 of step 2 in 3 steps");
+    assert!(verdict.is_end);
+    // The best of all may be ended as well: it keeps its value.
+    let history = [succeeded(&study, 0, &[(1, 0.1)]), running(&study, 1, &points)];
+    assert_eq!(stopped(&study, &history), [1]);
+}
+
+#[test]
+fn one_pruner_that_compares_trials_may_stand_beside_those_that_do_not() {
+    let valid = |pruner: Value| serde_json::from_value::<PrunerSpec>(pruner).unwrap().given().is_valid();
+    assert!(valid(json!({"forecast": {}, "threshold": {}, "patience": {"steps": 3}})));
+    assert!(valid(json!({"patience": {"steps": 3}})));
+    assert!(!valid(json!({})));
+    assert!(!valid(json!({"forecast": {}, "median": {}})));
+    let both = study(json!({"median": {"startupTrials": 1}, "threshold": {"lower": 0.0}}));
+    let best = succeeded(&both, 0, &[(1, 0.9)]);
     let history =
-        [running(0, &[(3, 0.9), (5, 0.1)]), running(1, &[(3, 0.5), (5, 0.6)]), running(2, &[(3, 0.4), (5, 0.7)])];
-    assert_eq!(stopped(&hyperband(27), &history), [1]);
-}
-
-#[test]
-fn who_has_done_all_steps_is_never_stopped() {
-    let history =
-        [succeeded(0, &[(9, 0.9), (27, 0.9)]), running(2, &[(9, 0.1), (27, 0.1)]), running(3, &[(9, 0.1), (26, 0.1)])];
-    assert_eq!(stopped(&hyperband(27), &history), [3]);
-}
-
-#[test]
-fn a_sparse_reporter_is_judged_at_a_rung_once_it_has_passed_it() {
-    let peers = || vec![succeeded(0, &[(4, 0.9), (8, 0.9)]), succeeded(1, &[(1, 0.7), (4, 0.8)])];
-    let mut history = peers();
-    history.push(running(2, &[(2, 0.1), (4, 0.95)]));
-    // At rung 3 only its value of step 2 and trial 1's of step 1 are known: two are not enough.
-    assert_eq!(stopped(&hyperband(27), &history), [0_u32; 0]);
-    // A trial that reports for the first time at step 4 says nothing about rung 3.
-    let mut history = peers();
-    history.push(running(2, &[(4, 0.1)]));
-    assert_eq!(stopped(&hyperband(27), &history), [0_u32; 0]);
+        [best, running(&both, 1, &[(1, 0.5)]), running(&both, 2, &[(1, -1.0)]), running(&both, 3, &[(1, 0.95)])];
+    let told: Vec<(u32, String)> =
+        verdicts(&both, &history).into_iter().map(|verdict| (verdict.index, verdict.evidence.pruner)).collect();
+    assert_eq!(told, [(1, "median".to_owned()), (2, "median".to_owned())].map(|told| told));
 }
 
 fn obstacle(study: &Study, history: &[Trial]) -> Option<String> {
-    study.pruner.as_ref().unwrap().obstacle(&study.problem(study.budget()), history)
+    study.pruners.obstacle(&study.problem(study.budget()), history)
 }
 
 fn end_of(mut trial: Trial, phase: Phase) -> Trial {
@@ -305,25 +529,25 @@ fn end_of(mut trial: Trial, phase: Phase) -> Trial {
 
 #[test]
 fn a_hyperband_whose_rungs_the_steps_never_meet_says_so() {
-    let (units, study) = (running(0, &[(1000, 0.5)]), hyperband(9));
+    let study = hyperband(9);
+    let units = running(&study, 0, &[(1000, 0.5)]);
     let why = "steps begin at 1000, and maxSteps is 9: nothing can ever be pruned";
     assert_eq!(obstacle(&study, &[]), None, "nothing was shown yet");
     assert_eq!(obstacle(&study, std::slice::from_ref(&units)).as_deref(), Some(why));
-    assert_eq!(obstacle(&study, &[units.clone(), running(1, &[(8, 0.1)])]), None, "another one meets them");
-    assert_eq!(obstacle(&study, &[running(0, &[(9, 0.5)])]).as_deref(), Some(why.replace("1000", "9").as_str()));
-    let mut late = hyperband(27);
-    late.pruner = Some(Pruner::Hyperband(Hyperband { min_steps: 9, max_steps: 27, reduction_factor: 3 }));
-    let short = running(0, &[(1, 0.5), (5, 0.5)]);
+    assert_eq!(obstacle(&study, &[units, running(&study, 1, &[(8, 0.1)])]), None, "another one meets them");
+    let at_the_end = running(&study, 0, &[(9, 0.5)]);
+    assert_eq!(obstacle(&study, &[at_the_end]).as_deref(), Some(why.replace("1000", "9").as_str()));
+    let late = self::study(json!({"hyperband": {"minSteps": 9, "maxSteps": 27}}));
+    let short = running(&late, 0, &[(1, 0.5), (5, 0.5)]);
     assert_eq!(obstacle(&late, std::slice::from_ref(&short)), None, "it may go on");
     let why = "trials end at step 5, and minSteps is 9: nothing can ever be pruned";
     assert_eq!(obstacle(&late, &[end_of(short.clone(), Phase::Succeeded)]).as_deref(), Some(why));
     assert_eq!(obstacle(&late, &[end_of(short, Phase::Failed)]), None, "what failed has not shown its last step");
-    let why = "no step from minSteps 9 up to maxSteps 27 is reported: nothing can ever be pruned";
-    assert_eq!(obstacle(&late, &[succeeded(0, &[(1, 0.5), (100, 0.5)])]).as_deref(), Some(why));
-    assert_eq!(obstacle(&late, &[succeeded(0, &[(1, 0.5), (26, 0.5)])]), None);
+    let why = "no step from minSteps 9 up to 0.9 of maxSteps 27 is reported: nothing can ever be pruned";
+    assert_eq!(obstacle(&late, &[succeeded(&late, 0, &[(1, 0.5), (100, 0.5)])]).as_deref(), Some(why));
+    assert_eq!(obstacle(&late, &[succeeded(&late, 0, &[(1, 0.5), (24, 0.5)])]), None);
     // A trainer that diverged has shown its steps all the same.
-    let mut nan = running(0, &[]);
-    nan.series.push(500, f64::NAN, ValueOf::Last, Direction::Maximize, &[]);
+    let nan = running(&study, 0, &[(500, f64::NAN)]);
     assert!(obstacle(&study, &[nan]).unwrap().starts_with("steps begin at 500"));
 }
 
@@ -331,9 +555,20 @@ fn a_hyperband_whose_rungs_the_steps_never_meet_says_so() {
 fn a_median_whose_warmup_is_never_over_says_so() {
     let study = median(3, 10, 1);
     let why = "trials end at step 7, and warmupSteps is 10: nothing can ever be pruned";
-    assert_eq!(obstacle(&study, &[running(0, &[(7, 0.5)])]), None);
-    assert_eq!(obstacle(&study, &[succeeded(0, &[(3, 0.5)]), succeeded(1, &[(7, 0.5)])]).as_deref(), Some(why));
-    assert_eq!(obstacle(&study, &[succeeded(0, &[(7, 0.5)]), running(1, &[(10, 0.5)])]), None);
+    let ended = [succeeded(&study, 0, &[(3, 0.5)]), succeeded(&study, 1, &[(7, 0.5)])];
+    assert_eq!(obstacle(&study, &[running(&study, 0, &[(7, 0.5)])]), None);
+    assert_eq!(obstacle(&study, &ended).as_deref(), Some(why));
+    assert_eq!(obstacle(&study, &[ended[1].clone(), running(&study, 1, &[(10, 0.5)])]), None);
+}
+
+#[test]
+fn a_forecast_of_trials_with_three_reports_says_that_it_can_stop_nothing() {
+    let study = minimizing(json!({"forecast": {}}));
+    let history: Vec<Trial> =
+        (0..3).map(|index| succeeded(&study, index, &[(10, 0.5), (20, 0.4), (30, 0.3)])).collect();
+    let why = "trials end after 3 reports, and a forecast needs more than 3: nothing can ever be pruned";
+    assert_eq!(obstacle(&study, &history).as_deref(), Some(why));
+    assert_eq!(obstacle(&study, &history[..2]), None);
 }
 
 #[test]
@@ -350,15 +585,16 @@ fn a_pruner_that_needs_more_trials_than_there_are_says_so_at_once() {
 fn trials_that_report_everything_at_their_end_cannot_be_pruned() {
     let study = median(1, 0, 1);
     let late = |index| {
-        let mut trial = succeeded(index, &[(1, 0.5), (2, 0.6)]);
+        let mut trial = succeeded(&study, index, &[(1, 0.5), (2, 0.6)]);
         trial.reported_at_end = true;
         trial
     };
+    let timely = |index| succeeded(&study, index, &[(1, 0.5)]);
     assert_eq!(obstacle(&study, &[late(0), late(1)]), None, "two are not enough");
-    let why = obstacle(&study, &[late(0), late(1), late(2), succeeded(3, &[(1, 0.5)])]).unwrap();
+    let why = obstacle(&study, &[late(0), late(1), late(2), timely(3)]).unwrap();
     assert!(why.starts_with("nothing can be pruned: trials report everything in their last second"), "{why}");
-    assert_eq!(obstacle(&study, &[late(0), succeeded(1, &[(1, 0.5)]), late(2), late(3)]), None);
-    let pruned = end_of(running(4, &[(1, 0.1)]), Phase::Pruned);
+    assert_eq!(obstacle(&study, &[late(0), timely(1), late(2), late(3)]), None);
+    let pruned = end_of(running(&study, 4, &[(1, 0.1)]), Phase::Pruned);
     assert_eq!(obstacle(&study, &[late(0), late(1), late(2), pruned]), None, "one was pruned");
 }
 
@@ -379,29 +615,178 @@ fn what_came_in_the_last_second_of_a_longer_run_came_at_its_end() {
 }
 
 #[test]
-fn an_idle_pruner_is_told_in_the_message() {
-    let mut study = hyperband(9);
-    study.limits.max_trials = 9;
-    let decision = decide(&study, &[running(0, &[(1000, 0.5)])], 0, &Recorded::default(), Timestamp::UNIX_EPOCH);
-    assert!(
-        decision.message.contains("; steps begin at 1000, and maxSteps is 9: nothing can ever"),
-        "{}",
-        decision.message
-    );
-    assert!(decision.pruner_idle.is_some());
+fn an_idle_pruner_and_one_that_waits_are_told_in_the_message() {
+    let mut idle = hyperband(9);
+    idle.limits.max_trials = 9;
+    let message = |study: &Study, step| {
+        let history = [running(study, 0, &[(step, 0.5)])];
+        decide(study, &history, 0, &Recorded::default(), Timestamp::UNIX_EPOCH).message
+    };
+    let told = message(&idle, 1000);
+    assert!(told.contains("; steps begin at 1000, and maxSteps is 9: nothing can ever"), "{told}");
+    let mut waiting = median(5, 0, 1);
+    waiting.limits.max_trials = 9;
+    let told = message(&waiting, 1);
+    assert!(told.contains("; pruner waits: 0 of 5 trials have succeeded"), "{told}");
 }
 
 #[test]
 fn a_report_is_told_of_only_where_it_brings_a_trial_to_a_comparison() {
-    let told = |study: &Study, bracket, steps: &[(Option<u64>, u64)]| -> Vec<bool> {
-        let pruner = study.pruner.as_ref().unwrap();
-        steps.iter().map(|(before, after)| pruner.compares(bracket, *before, *after)).collect()
+    let heard = |study: &Study, steps: &[u64]| -> Vec<bool> {
+        let mut series = Default::default();
+        let observe = |step: &u64| study.pruners.observe(&study.objective, &mut series, (*step, 0.5), at(0, 0));
+        steps.iter().map(observe).map(|heard| heard == Heard::Compared).collect()
     };
-    let every_fifth = median(1, 3, 5);
-    let steps = [(None, 1), (Some(1), 2), (Some(2), 3), (Some(3), 7), (Some(7), 8), (Some(8), 30), (None, 40)];
-    assert_eq!(told(&every_fifth, None, &steps), [false, false, true, false, true, true, true]);
+    let steps = [1, 2, 3, 7, 8, 30];
+    assert_eq!(heard(&median(1, 3, 5), &steps), [false, false, true, false, true, true]);
     // Rungs at 1, 3 and 9 of 27.
-    let steps = [(None, 1), (Some(1), 2), (Some(2), 3), (Some(3), 8), (Some(8), 20), (Some(20), 27)];
-    assert_eq!(told(&hyperband(27), Some(0), &steps), [true, false, true, false, true, false]);
-    assert_eq!(told(&hyperband(27), Some(2), &steps), [false, false, false, false, true, false]);
+    assert_eq!(heard(&hyperband(27), &steps), [true, false, true, false, false, false]);
+    assert_eq!(heard(&study(json!({"threshold": {"upper": 0.6}})), &steps), [false; 6]);
+    assert_eq!(heard(&study(json!({"threshold": {"upper": 0.4}})), &steps), [true; 6]);
+    let none = Study { pruners: Pruners::default(), ..hyperband(27) };
+    assert_eq!(heard(&none, &steps), [false; 6]);
+}
+
+/// What happens in a sweep, in order: a report of a trial, or its end.
+#[derive(Clone, Debug)]
+enum Happening {
+    Report { trial: u32, step: u64, value: f64 },
+    End { trial: u32 },
+}
+
+fn happenings() -> impl Strategy<Value = Vec<Happening>> {
+    let value = prop_oneof![8 => (0..40_u32).prop_map(|n| f64::from(n) / 40.0), 1 => Just(f64::NAN)];
+    let report = (0..7_u32, 1..4_u64, value).prop_map(|(trial, step, value)| Happening::Report { trial, step, value });
+    let end = (0..7_u32).prop_map(|trial| Happening::End { trial });
+    prop::collection::vec(prop_oneof![12 => report, 1 => end], 1..150)
+}
+
+/// The sweep as it stands after each happening, none of its trials being stopped before `stop` says so. A report's step is by
+/// so many behind the last one of its trial.
+fn play(study: &Study, happenings: &[Happening], mut stop: impl FnMut(&[Trial], usize) -> Vec<u32>) -> Vec<Trial> {
+    let mut trials: BTreeMap<u32, Trial> = BTreeMap::new();
+    for (tick, happening) in happenings.iter().enumerate() {
+        let now = at(0, tick as u32);
+        let (Happening::Report { trial: index, .. } | Happening::End { trial: index }) = happening;
+        let trial = trials.entry(*index).or_insert_with(|| {
+            let bracket = study.pruners.bracket(*index);
+            Trial { bracket, ..running(study, *index, &[]) }
+        });
+        if trial.phase != Phase::Running {
+            continue;
+        }
+        match happening {
+            Happening::Report { step, value, .. } => {
+                let step = trial.series.last_step().unwrap_or(0) + step;
+                study.pruners.observe(&study.objective, &mut trial.series, (step, *value), now);
+            }
+            Happening::End { .. } => {
+                let value =
+                    trial.series.value(study.objective.value, study.objective.direction).map(|(_, value)| value);
+                trial.phase = if value.is_some() { Phase::Succeeded } else { Phase::Failed };
+                (trial.value, trial.completed) = (value, Some(now));
+            }
+        }
+        let history: Vec<Trial> = trials.values().cloned().collect();
+        for index in stop(&history, tick) {
+            let trial = trials.get_mut(&index).unwrap();
+            (trial.phase, trial.desired, trial.completed) = (Phase::Pruned, DesiredState::Stopped, Some(now));
+        }
+    }
+    trials.into_values().collect()
+}
+
+/// As it would be read from what was recorded of it.
+fn as_recorded(trial: &Trial) -> Trial {
+    let (steps, values): (Vec<u64>, Vec<f64>) = trial.series.points().iter().copied().unzip();
+    let series =
+        sweep_operator::core::Series::from_recorded(&steps, &values, trial.series.count(), trial.series.divergence());
+    Trial { series: series.with_arrivals(trial.series.arrivals().to_vec()), ..trial.clone() }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn no_leader_is_stopped_and_a_verdict_follows_from_what_is_recorded_in_any_order(
+        happenings in happenings(), maximize in any::<bool>(), best in any::<bool>(), pruner in 0..7_usize,
+    ) {
+        let mut study = study(every_pruner()[pruner].clone());
+        study.objective.direction = if maximize { Direction::Maximize } else { Direction::Minimize };
+        study.objective.value = if best { ValueOf::Best } else { ValueOf::Last };
+        let direction = study.objective.direction;
+        play(&study, &happenings, |history, _| {
+            let verdicts = verdicts(&study, history);
+            let values = history.iter().filter(|trial| trial.phase == Phase::Succeeded).filter_map(|trial| trial.value);
+            let best = values.reduce(|a, b| if sweep_operator::core::beats(direction, b, a) { b } else { a });
+            for verdict in &verdicts {
+                let trial = history.iter().find(|trial| trial.index == verdict.index).unwrap();
+                let value = trial.series.value(study.objective.value, direction).map(|(_, value)| value);
+                let leads = best.zip(value).is_some_and(|(best, value)| sweep_operator::core::beats(direction, value, best));
+                assert!(trial.can_be_stopped() && !leads, "{verdict:?}");
+                assert!(!verdict.evidence.pruner.is_empty() && verdict.message.starts_with("at step "), "{verdict:?}");
+            }
+            let mut turned: Vec<Trial> = history.iter().rev().map(as_recorded).collect();
+            let again = |history: &[Trial]| {
+                let mut again = self::verdicts(&study, history);
+                again.sort_by_key(|verdict| verdict.index);
+                again
+            };
+            assert_eq!(again(&turned), verdicts);
+            turned.rotate_left(history.len() / 2);
+            assert_eq!(again(&turned), verdicts);
+            verdicts.iter().map(|verdict| verdict.index).collect()
+        });
+    }
+
+    #[test]
+    fn a_rung_is_judged_once_whatever_comes_later(happenings in happenings(), pruner in 0..5_usize) {
+        let study = study(every_pruner()[pruner].clone());
+        let mut passed: BTreeMap<(u32, u64), ()> = BTreeMap::new();
+        play(&study, &happenings, |history, _| {
+            let stops: Vec<u32> = stopped(&study, history);
+            for trial in history.iter().filter(|trial| trial.can_be_stopped()) {
+                let Some(arrival) = trial.series.arrivals().last() else { continue };
+                let is_stopped = stops.contains(&trial.index);
+                assert!(!is_stopped || !passed.contains_key(&(trial.index, arrival.rung)), "{trial:?}");
+                if !is_stopped {
+                    passed.insert((trial.index, arrival.rung), ());
+                }
+            }
+            stops
+        });
+    }
+
+    #[test]
+    fn who_hears_of_it_late_gives_the_same_verdict(happenings in happenings(), pruner in 0..5_usize) {
+        let study = study(every_pruner()[pruner].clone());
+        // At once, after each happening.
+        let mut at_once: BTreeMap<u32, u64> = BTreeMap::new();
+        play(&study, &happenings, |history, _| {
+            for verdict in verdicts(&study, history) {
+                at_once.entry(verdict.index).or_insert(verdict.step);
+            }
+            Vec::new()
+        });
+        // At the end, each trial cut off where it was stopped: the same step and reason.
+        let end = play(&study, &happenings, |_, _| Vec::new());
+        for (index, step) in at_once {
+            let mut history = end.clone();
+            let trial = history.iter_mut().find(|trial| trial.index == index).unwrap();
+            let cut = trial.series.points().iter().copied().filter(|point| point.0 <= step);
+            let (steps, values): (Vec<u64>, Vec<f64>) = cut.unzip();
+            let arrivals: Vec<_> = trial.series.arrivals().iter().copied().filter(|arrival| arrival.step <= step).collect();
+            let diverged = trial.series.divergence().filter(|divergence| divergence.first_step <= step);
+            // Of a curve that recovered the gap is not kept: that is another one.
+            prop_assume!(arrivals.last().is_some_and(|arrival| arrival.step == step && arrival.value.is_some()) && diverged.is_none());
+            trial.series = sweep_operator::core::Series::from_recorded(&steps, &values, steps.len() as u64, None).with_arrivals(arrivals);
+            (trial.phase, trial.completed, trial.value) = (Phase::Running, None, None);
+            let is_same = verdicts(&study, &history).iter().any(|verdict| (verdict.index, verdict.step) == (index, step));
+            // Whoever beats all that have succeeded meanwhile stays.
+            let values = history.iter().filter(|trial| trial.phase == Phase::Succeeded).filter_map(|trial| trial.value);
+            let best = values.reduce(f64::max);
+            let own = history.iter().find(|trial| trial.index == index).and_then(|trial| Some(trial.series.points().last()?.1));
+            prop_assert!(is_same || best.zip(own).is_some_and(|(best, own)| own > best), "trial {index} at step {step}");
+        }
+    }
 }

@@ -88,7 +88,7 @@ impl Sweep {
         let value = value_of(&trial.assignments);
         let steps = if dice.unit() < 0.2 { 2 } else { 5 };
         for step in 1..=steps {
-            trial.series.push(step, value * step as f64, ValueOf::Last, Direction::Maximize, &[]);
+            trial.series.push(step, value * step as f64, ValueOf::Last, Direction::Maximize);
         }
         (trial.phase, trial.value) = match dice.unit() {
             u if u < 0.1 => (Phase::Failed, None),
@@ -369,7 +369,7 @@ fn a_series_with_pruned_trials_teaches_their_standing() {
             let good = x > 0.7;
             let mut series = Series::default();
             for step in 1..=(if good { 9 } else { 2 }) {
-                series.push(step, x * step as f64, ValueOf::Last, Direction::Maximize, &[]);
+                series.push(step, x * step as f64, ValueOf::Last, Direction::Maximize);
             }
             let (phase, value) = if good { (Phase::Succeeded, Some(x * 9.0)) } else { (Phase::Pruned, None) };
             Trial { phase, value, series, completed: at(index.into()), ..Trial::proposed(index, assignments) }

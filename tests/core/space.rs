@@ -31,7 +31,7 @@ pub fn study(space: Space, sampler: Sampler, seed: u64) -> Study {
         space,
         initial: Vec::new(),
         sampler,
-        pruner: None,
+        pruners: Default::default(),
         limits: Limits { max_trials: 10_000, max_failed_trials: 10_000, max_duration: None, target: None },
         parallelism: 1,
         suspend: false,

@@ -261,6 +261,7 @@ async fn stop(stops: &[Stop], history: &History, now: Timestamp, context: &Conte
             reason: stop.reason.clone(),
             message: stop.message.clone(),
             step: stop.step,
+            evidence: stop.evidence.clone(),
             at: MicroTime(Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(Timestamp::UNIX_EPOCH)),
         };
         let patch = json!({

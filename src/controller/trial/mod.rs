@@ -213,7 +213,7 @@ async fn observe(
     let stopping = trial.spec.desired_state == DesiredState::Stopped;
     if let Some(pod) = pods::newest(&scene.pods) {
         let trainer = trainer(&scene.job, valid);
-        (scene.reports, scene.log_tail) = read_pod(trial, pod, valid, trainer, ended, ended || stopping, context).await;
+        (scene.reports, scene.log_tail) = read_pod(pod, valid, trainer, ended, ended || stopping, context).await;
         if !ended && pods::is_starting(pod, trainer) && is_older(&pod.metadata, 60, now) {
             scene.trouble = trouble(pod, Some(now), context).await;
         }
@@ -330,7 +330,6 @@ fn job_seen(job: Option<Job>, trial: &Trial) -> JobSeen {
 
 /// Follows the pod's metrics, or reads them to their end; and the last lines of the trainer's log.
 async fn read_pod(
-    trial: &Trial,
     pod: &Pod,
     valid: &ValidStudy,
     trainer: &str,
@@ -339,7 +338,7 @@ async fn read_pod(
     context: &Context,
 ) -> (Reports, Option<String>) {
     let uid = pod.uid().unwrap_or_default();
-    let followed = Followed::new(valid, trial.spec.bracket, pod, trainer);
+    let followed = Followed::new(valid, pod, trainer);
     let (reports, tail) = if !pods::has_log(pod, followed.container()) {
         (Reports::default(), None)
     } else if ended {

@@ -217,7 +217,7 @@ impl Scene {
     fn reported(mut self, points: &[(u64, f64)]) -> Scene {
         for (step, value) in points {
             self.reports.readings.reports += 1;
-            self.reports.readings.series.push(*step, *value, ValueOf::Last, Direction::Maximize, &[]);
+            self.reports.readings.series.push(*step, *value, ValueOf::Last, Direction::Maximize);
         }
         self
     }

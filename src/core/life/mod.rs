@@ -11,6 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 pub use reason::{Reason, Wait};
 pub use run::{Attempt, Cause, End, Fault, How, Reports, RunSeen, Stage, Standing, run_name};
 
+use super::number::number;
 use super::objective::Objective;
 use super::pruner::reports_at_end;
 use super::series::Series;
@@ -128,6 +129,8 @@ pub enum Desired<'a> {
 pub struct Stop<'a> {
     /// One word.
     pub reason: &'a str,
+    /// The step that was judged.
+    pub step: Option<u64>,
     /// The evidence.
     pub message: &'a str,
     /// When it was decided.
@@ -137,6 +140,11 @@ pub struct Stop<'a> {
 impl Stop<'_> {
     fn is_by_pruner(&self) -> bool {
         Reason::of(self.reason) == Some(Reason::Pruned)
+    }
+
+    /// Whether what it has reported is its result.
+    fn is_end(&self) -> bool {
+        self.reason == reason::PATIENCE
     }
 }
 
@@ -448,7 +456,7 @@ impl Life<'_> {
         let mut kept = self.reports.kept.clone();
         kept.sort_by_key(|(step, _)| *step);
         for (step, value) in kept.iter().filter(is_news) {
-            series.push(*step, *value, self.terms.objective.value, self.terms.objective.direction, &[]);
+            series.push(*step, *value, self.terms.objective.value, self.terms.objective.direction);
         }
         series
     }
@@ -547,13 +555,30 @@ impl Life<'_> {
         let Desired::Stopped(Some(stop)) = self.terms.desired else {
             return self.finish(Reason::Stopped, "stopped by a user");
         };
+        let Objective { value, direction, .. } = *self.terms.objective;
+        if stop.is_end() && self.state.series.value(value, direction).is_some() {
+            return self.finish(Reason::Succeeded, &format!("ended early: {}", stop.message));
+        }
         match (stop.is_by_pruner(), stop.message.is_empty()) {
             // The phase says it already.
-            (true, false) => self.finish(Reason::Pruned, stop.message),
+            (true, false) => {
+                let message = format!("{}{}", stop.message, self.later_value(stop.step));
+                self.finish(Reason::Pruned, &message)
+            }
             (true, true) => self.finish(Reason::Pruned, stop.reason),
             (false, true) => self.finish(Reason::Stopped, stop.reason),
             (false, false) => self.finish(Reason::Stopped, &format!("{}: {}", stop.reason, stop.message)),
         }
+    }
+
+    /// What it has shown since the step that was judged: otherwise its last value reads as if that had been.
+    fn later_value(&self, judged: Option<u64>) -> String {
+        let Objective { value, direction, .. } = *self.terms.objective;
+        let last =
+            self.state.series.value(value, direction).filter(|(step, _)| judged.is_some_and(|judged| *step > judged));
+        let last = last.zip(self.state.series.last_step());
+        last.map(|((_, value), step)| format!("; it went on to {} at step {step} before it was gone", number(value)))
+            .unwrap_or_default()
     }
 
     fn finish(mut self, reason: Reason, message: &str) -> Step {

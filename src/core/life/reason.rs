@@ -40,6 +40,9 @@ pub enum Reason {
 /// The reason of a trial that the pruner stopped, as it is written.
 pub const PRUNED: &str = Reason::Pruned.word();
 
+/// Why a trial was stopped that a pruner found to have done its work: it has succeeded with what it has.
+pub const PATIENCE: &str = "Patience";
+
 impl Reason {
     /// All of them.
     pub const ALL: [Reason; 13] = [
@@ -259,7 +262,7 @@ mod tests {
         let series = |points: &[(u64, f64)]| {
             let mut series = Series::default();
             for (step, value) in points {
-                series.push(*step, *value, ValueOf::Last, Direction::Minimize, &[]);
+                series.push(*step, *value, ValueOf::Last, Direction::Minimize);
             }
             series
         };

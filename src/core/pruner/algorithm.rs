@@ -1,12 +1,12 @@
 //! What a pruner is.
 
-use std::collections::HashMap;
-
 use schemars::JsonSchema;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::core::objective::beats;
+use super::race::Race;
+use crate::core::objective::Objective;
 use crate::core::problem::Problem;
+use crate::core::series::{Arrival, Series};
 use crate::core::trial::Trial;
 
 /// A pruner: a file of this folder, and its line in the list of `mod.rs`.
@@ -16,6 +16,12 @@ pub trait Algorithm: Sized {
     type Settings: JsonSchema + Serialize + DeserializeOwned;
     /// Its name in the API.
     const NAME: &'static str;
+    /// Whether it may stand beside another pruner, because it compares a trial with no other.
+    const STANDS_ALONE: bool = false;
+    /// Whether trials are compared by what they had when they came to a rung: then all of that is kept, not the last alone.
+    const KEEPS_ARRIVALS: bool = false;
+    /// Whether what it stops has succeeded with what it has.
+    const IS_END: bool = false;
 
     /// What is wrong with settings that are within their bounds, as (field, message).
     fn problems(_: &Self::Settings) -> Vec<(&'static str, String)> {
@@ -25,13 +31,16 @@ pub trait Algorithm: Sized {
     /// The pruner with these settings; where they are wrong, any.
     fn new(settings: &Self::Settings) -> Self;
 
-    /// The steps whose comparisons need an exact value: a series keeps them when it is thinned.
-    fn rungs(&self) -> Vec<u64> {
-        Vec::new()
+    /// The highest rung that the last observation of `series` is at or behind, where a trial is compared there.
+    fn rung(&self, _series: &Series) -> Option<u64> {
+        None
     }
 
-    /// Whether a trial of `bracket` is compared at a step behind `before`, which it had reached, up to `after`.
-    fn compares(&self, bracket: Option<u32>, before: Option<u64>, after: u64) -> bool;
+    /// What a trial that has just come to `rung` is compared by: its value so far. None where that is no number.
+    fn shows(&self, objective: &Objective, series: &Series, _rung: u64) -> Option<f64> {
+        let (_, value) = series.value_at(series.last_step()?, objective.value, objective.direction)?;
+        value.is_finite().then_some(value)
+    }
 
     /// The bracket that the trial `index` shall belong to.
     fn bracket(&self, _index: u32) -> Option<u32> {
@@ -39,49 +48,47 @@ pub trait Algorithm: Sized {
     }
 
     /// Why nothing can ever be stopped, as far as the trials have shown, for a person.
-    fn obstacle(&self, problem: &Problem, history: &[Trial]) -> Option<String>;
+    fn obstacle(&self, _problem: &Problem, _history: &[Trial]) -> Option<String> {
+        None
+    }
 
-    /// Whether a running trial is losing, and the evidence.
-    fn verdict(&self, problem: &Problem, peers: &mut Peers, trial: &Trial) -> Option<Verdict>;
+    /// What it waits for before it stops anything, for a person.
+    fn waits(&self, _problem: &Problem, _history: &[Trial]) -> Option<String> {
+        None
+    }
+
+    /// Whether a trial with this curve shall be stopped, whatever the others do: the step that says so, and the evidence.
+    fn alone(&self, _objective: &Objective, _series: &Series) -> Option<(u64, Evidence, String)> {
+        None
+    }
+
+    /// Whether a running trial lost when it came to its last rung, and the evidence. What came later changes nothing: it is a
+    /// function of what had come by then.
+    fn verdict(&self, _race: &mut Race, _trial: &Trial, _arrival: &Arrival) -> Option<(Evidence, String)> {
+        None
+    }
 }
 
-/// The trials that can be compared at a step, sorted once for each step, however many are judged at it.
-pub struct Peers<'a> {
-    problem: &'a Problem<'a>,
-    history: &'a [Trial],
-    at: HashMap<u64, Vec<(f64, u32)>>,
-}
-
-impl<'a> Peers<'a> {
-    /// The peers among `history`.
-    pub fn new(problem: &'a Problem<'a>, history: &'a [Trial]) -> Peers<'a> {
-        Peers { problem, history, at: HashMap::new() }
-    }
-
-    /// Value and index of all trials that have reached `step` and have a value there, the best first; ties by index. NaN is
-    /// last, whichever way is up.
-    pub fn at(&mut self, step: u64) -> &[(f64, u32)] {
-        let Peers { problem, history, at } = self;
-        at.entry(step).or_insert_with(|| {
-            let (which, direction) = (problem.objective.value, problem.objective.direction);
-            let reached = history.iter().filter(|peer| peer.series.last_step() >= Some(step));
-            let mut peers: Vec<(f64, u32)> = reached
-                .filter_map(|peer| Some((peer.series.value_at(step, which, direction)?.1, peer.index)))
-                .collect();
-            peers.sort_unstable_by(|a, b| {
-                beats(direction, b.0, a.0).cmp(&beats(direction, a.0, b.0)).then(a.1.cmp(&b.1))
-            });
-            peers
-        })
-    }
-
-    /// How many of those at `step` are better than trial `index`, which has `value` there.
-    pub fn ahead(&mut self, step: u64, index: u32, value: f64) -> usize {
-        let direction = self.problem.objective.direction;
-        self.at(step).partition_point(|(peer, of)| {
-            beats(direction, *peer, value) || (!beats(direction, value, *peer) && *of < index)
-        })
-    }
+/// What a verdict rests on.
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// The pruner.
+    pub pruner: String,
+    /// What the Trial showed there; left out where that was NaN or infinite.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<f64>,
+    /// With how many Trials it was compared, itself included where they are ranked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peers: Option<u32>,
+    /// What it would have had to reach.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cutoff: Option<f64>,
+    /// The best final value of the Trials that had succeeded by then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incumbent: Option<f64>,
+    /// What it could be expected to reach, seen favourably.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forecast: Option<f64>,
 }
 
 /// A trial that shall be stopped, and the evidence.
@@ -89,8 +96,12 @@ impl<'a> Peers<'a> {
 pub struct Verdict {
     /// The trial.
     pub index: u32,
-    /// The step at which it was compared.
+    /// The step of the report that was judged.
     pub step: u64,
+    /// Whether it has succeeded with what it has.
+    pub is_end: bool,
+    /// What it rests on.
+    pub evidence: Evidence,
     /// Why, for a person: `at step 9: 0.71, worse than the median 0.78 of 12 trials`.
     pub message: String,
 }

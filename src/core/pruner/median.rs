@@ -1,20 +1,23 @@
-//! The median rule (Golovin 2017, "Google Vizier", §3.2.2, on values rather than running averages): a
-//! trial that is worse than the median of the others at the same step is stopped.
+//! The median rule (Golovin 2017, "Google Vizier", §3.2.2, on values rather than running averages): a trial that is worse
+//! than the median of those that succeeded, at the same step, is stopped. All that came so far would be survivors in part, and
+//! raise the bar.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::algorithm::{Algorithm, Peers, Verdict};
+use super::algorithm::{Algorithm, Evidence};
+use super::race::{Race, quantile};
 use crate::core::number::number;
 use crate::core::objective::beats;
 use crate::core::problem::Problem;
+use crate::core::series::{Arrival, Series};
 use crate::core::trial::{Phase, Trial};
 
-/// Stops a Trial that is worse than the median of the others at the same step.
+/// Stops a Trial that is worse than the median of the succeeded ones at the same step.
 #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Settings {
-    /// How many other Trials must have reached a step before anything is stopped at it. Left out: 5.
+    /// How many Trials must have succeeded before anything is stopped. Left out: 5.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10000))]
     pub startup_trials: Option<u32>,
@@ -31,12 +34,41 @@ pub struct Settings {
 /// The median pruner.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Median {
-    /// How many other trials must have reached a step before anything is stopped at it.
+    /// How many trials must have succeeded before anything is stopped.
     pub startup_trials: u32,
     /// Nothing is stopped before this step.
     pub warmup_steps: u64,
     /// Trials are compared at every so many steps, counted from `warmup_steps`.
     pub interval: u64,
+}
+
+impl Median {
+    /// Whether a trial had, when it came to its rung, less than the best share `best` of the trials that had succeeded by
+    /// then have at that step; `what` is the name of that bound.
+    pub fn compare(
+        &self,
+        race: &mut Race,
+        arrival: &Arrival,
+        best: f64,
+        what: &str,
+    ) -> Option<(Evidence, String)> {
+        if race.count_before(arrival.at) < self.startup_trials.max(1) as usize {
+            return None;
+        }
+        let peers = race.succeeded_at(arrival.step, arrival.at);
+        if peers.is_empty() {
+            return None;
+        }
+        let cutoff = quantile(&peers, best);
+        let value = arrival.value.unwrap_or(f64::NAN);
+        beats(race.problem.objective.direction, cutoff, value).then(|| {
+            let trials = if peers.len() == 1 { "trial that has" } else { "trials that have" };
+            let message =
+                format!("{}, worse than the {what} {} of {} {trials} succeeded", number(value), number(cutoff), peers.len());
+            let cutoff = Some(cutoff).filter(|cutoff| cutoff.is_finite());
+            (Evidence { peers: Some(peers.len() as u32), cutoff, ..Evidence::default() }, message)
+        })
+    }
 }
 
 impl Algorithm for Median {
@@ -51,9 +83,9 @@ impl Algorithm for Median {
         }
     }
 
-    fn compares(&self, _: Option<u32>, before: Option<u64>, after: u64) -> bool {
-        let passed = |step: u64| step.checked_sub(self.warmup_steps).map(|behind| behind / self.interval);
-        passed(after) != before.and_then(passed)
+    fn rung(&self, series: &Series) -> Option<u64> {
+        let behind = series.last_step()?.checked_sub(self.warmup_steps)?;
+        Some(self.warmup_steps + behind / self.interval * self.interval)
     }
 
     /// Why nothing can ever be stopped, as far as the trials have shown: they end before the warmup is over.
@@ -73,33 +105,13 @@ impl Algorithm for Median {
         ended.map(|last| format!("trials end at step {last}, and warmupSteps is {}", self.warmup_steps))
     }
 
-    /// Whether `trial` is worse than the median of the trials that reached its last comparison step.
-    fn verdict(&self, problem: &Problem, peers: &mut Peers, trial: &Trial) -> Option<Verdict> {
-        let (which, direction) = (problem.objective.value, problem.objective.direction);
-        let behind = trial.series.last_step()?.checked_sub(self.warmup_steps)?;
-        let step = self.warmup_steps + behind / self.interval * self.interval;
-        let (_, value) = trial.series.value_at(step, which, direction)?;
-        // Its own place among them, which does not count.
-        let own = peers.ahead(step, trial.index, value);
-        let all = peers.at(step);
-        let others = all.len().saturating_sub(1);
-        if others < self.startup_trials.max(1) as usize {
-            return None;
-        }
-        let other = |at: usize| all[at + usize::from(at >= own)].0;
-        let middle = others / 2;
-        // Halved first: the sum of two large values would overflow.
-        let median = if others % 2 == 1 { other(middle) } else { other(middle - 1) / 2.0 + other(middle) / 2.0 };
-        beats(direction, median, value).then(|| Verdict {
-            index: trial.index,
-            step,
-            message: format!(
-                "at step {step}: {}, worse than the median {} of {} {}",
-                number(value),
-                number(median),
-                others,
-                if others == 1 { "trial" } else { "trials" }
-            ),
-        })
+    fn waits(&self, _: &Problem, history: &[Trial]) -> Option<String> {
+        let succeeded = history.iter().filter(|trial| trial.phase == Phase::Succeeded).count();
+        let startup = self.startup_trials.max(1) as usize;
+        (succeeded < startup).then(|| format!("{succeeded} of {startup} trials have succeeded"))
+    }
+
+    fn verdict(&self, race: &mut Race, _: &Trial, arrival: &Arrival) -> Option<(Evidence, String)> {
+        self.compare(race, arrival, 0.5, "median")
     }
 }

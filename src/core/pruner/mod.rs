@@ -2,17 +2,23 @@
 //! functions of the problem and its history, and say why.
 
 mod algorithm;
+mod race;
+mod rungs;
 
-pub use algorithm::{Algorithm, Peers, Verdict};
+pub use algorithm::{Algorithm, Evidence, Verdict};
+pub use rungs::Rungs;
 
 use jiff::{SignedDuration, Timestamp};
 use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::choice;
-use super::objective::beats;
+use super::objective::Objective;
 use super::problem::Problem;
-use super::trial::{Phase, Trial, best};
+use super::series::{Arrival, Series};
+use super::trial::{Phase, Trial};
+use race::Race;
 
 /// So many trials, the first that succeed, show when trials report.
 const SHOWING: usize = 3;
@@ -41,44 +47,80 @@ macro_rules! pruners {
             /// The names of all pruners in the API.
             pub const NAMES: &[&str] = &[$($Pruner::NAME),*];
 
-            /// The steps whose comparisons need an exact value: a series keeps them when it is thinned.
-            pub fn rungs(&self) -> Vec<u64> {
+            /// Whether it may stand beside another pruner.
+            fn stands_alone(&self) -> bool {
                 match self {
-                    $(Pruner::$Pruner(pruner) => pruner.rungs(),)*
+                    $(Pruner::$Pruner(_) => $Pruner::STANDS_ALONE,)*
                 }
             }
 
-            /// Whether a trial of `bracket` is compared at a step behind `before`, which it had reached, up to `after`. A
-            /// report that brings it to none changes no verdict.
-            pub fn compares(&self, bracket: Option<u32>, before: Option<u64>, after: u64) -> bool {
+            fn name(&self) -> &'static str {
                 match self {
-                    $(Pruner::$Pruner(pruner) => pruner.compares(bracket, before, after),)*
+                    $(Pruner::$Pruner(_) => $Pruner::NAME,)*
                 }
             }
 
-            /// The bracket that the trial `index` shall belong to.
-            pub fn bracket(&self, index: u32) -> Option<u32> {
+            fn is_end(&self) -> bool {
+                match self {
+                    $(Pruner::$Pruner(_) => $Pruner::IS_END,)*
+                }
+            }
+
+            fn keeps_arrivals(&self) -> bool {
+                match self {
+                    $(Pruner::$Pruner(_) => $Pruner::KEEPS_ARRIVALS,)*
+                }
+            }
+
+            fn rung(&self, series: &Series) -> Option<u64> {
+                match self {
+                    $(Pruner::$Pruner(pruner) => pruner.rung(series),)*
+                }
+            }
+
+            fn shows(&self, objective: &Objective, series: &Series, rung: u64) -> Option<f64> {
+                match self {
+                    $(Pruner::$Pruner(pruner) => pruner.shows(objective, series, rung),)*
+                }
+            }
+
+            fn bracket(&self, index: u32) -> Option<u32> {
                 match self {
                     $(Pruner::$Pruner(pruner) => pruner.bracket(index),)*
                 }
             }
 
-            fn own_obstacle(&self, problem: &Problem, history: &[Trial]) -> Option<String> {
+            fn obstacle(&self, problem: &Problem, history: &[Trial]) -> Option<String> {
                 match self {
                     $(Pruner::$Pruner(pruner) => pruner.obstacle(problem, history),)*
                 }
             }
 
-            fn verdict(&self, problem: &Problem, peers: &mut Peers, trial: &Trial) -> Option<Verdict> {
+            fn waits(&self, problem: &Problem, history: &[Trial]) -> Option<String> {
                 match self {
-                    $(Pruner::$Pruner(pruner) => pruner.verdict(problem, peers, trial),)*
+                    $(Pruner::$Pruner(pruner) => pruner.waits(problem, history),)*
+                }
+            }
+
+            fn alone(&self, objective: &Objective, series: &Series) -> Option<(u64, Evidence, String)> {
+                match self {
+                    $(Pruner::$Pruner(pruner) => pruner.alone(objective, series),)*
+                }
+            }
+
+            fn verdict(&self, race: &mut Race, trial: &Trial, arrival: &Arrival) -> Option<(Evidence, String)> {
+                match self {
+                    $(Pruner::$Pruner(pruner) => pruner.verdict(race, trial, arrival),)*
                 }
             }
         }
 
+        /// The names of the pruners that may stand beside another one.
+        const ALONE: &[(&str, bool)] = &[$(($Pruner::NAME, $Pruner::STANDS_ALONE)),*];
+
         /// What stops losing Trials before their end.
         #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-        #[schemars(transform = exactly_one)]
+        #[schemars(transform = one_beside_those_alone)]
         #[allow(missing_docs, reason = "each is described in its file")]
         pub struct PrunerSpec {
             $(
@@ -88,10 +130,10 @@ macro_rules! pruners {
         }
 
         impl PrunerSpec {
-            /// The pruners that are given: one, where the spec is valid.
-            pub fn given(&self) -> Vec<Pruner> {
+            /// The pruners that are given.
+            pub fn given(&self) -> Pruners {
                 let all = [$(self.$name.as_ref().map(|settings| Pruner::$Pruner($Pruner::new(settings)))),*];
-                all.into_iter().flatten().collect()
+                Pruners(all.into_iter().flatten().collect())
             }
 
             /// What is wrong with settings that are within their bounds, as (field, message).
@@ -108,21 +150,98 @@ macro_rules! pruners {
 }
 
 pruners! {
+    forecast: Forecast,
     median: Median,
+    percentile: Percentile,
     hyperband: Hyperband,
+    asha: Asha,
+    threshold: Threshold,
+    patience: Patience,
 }
 
-fn exactly_one(schema: &mut Schema) {
-    choice::exactly_one(schema, "a pruner", Pruner::NAMES);
+/// The names of the pruners of which one may be given, and of those that may stand beside it.
+fn names() -> (Vec<&'static str>, Vec<&'static str>) {
+    let of = |alone: bool| ALONE.iter().filter(|(_, is_alone)| *is_alone == alone).map(|(name, _)| *name).collect();
+    (of(false), of(true))
 }
 
-impl Pruner {
+/// Which pruners may be given together, for a person.
+pub fn rule() -> String {
+    let (one, alone) = names();
+    format!("at most one of {}; {} beside it or alone", choice::listed(&one), choice::listed(&alone))
+}
+
+/// The rule in the schema, in the API server's language for rules (CEL).
+fn one_beside_those_alone(schema: &mut Schema) {
+    let has = |names: &[&str]| names.iter().map(|name| format!("has(self.{name})")).collect::<Vec<_>>().join(", ");
+    let (one, alone) = names();
+    let rule = format!("[{0}].filter(x, x).size() <= 1 && [{0}, {1}].exists(x, x)", has(&one), has(&alone));
+    let message = format!("a pruner is {}", self::rule());
+    schema.insert("x-kubernetes-validations".to_owned(), json!([{"message": message, "rule": rule}]));
+}
+
+/// The pruners of a study: at most one that compares trials, and those that look at each alone.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Pruners(pub Vec<Pruner>);
+
+/// What became of an observation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// It was older than the last, and dropped.
+    Dropped,
+    /// It was taken.
+    Taken,
+    /// It was taken, and may have the trial stopped, now or when others are compared with it.
+    Compared,
+}
+
+impl Pruners {
+    /// Whether they may be given together.
+    pub fn is_valid(&self) -> bool {
+        !self.0.is_empty() && self.0.iter().filter(|pruner| !pruner.stands_alone()).count() <= 1
+    }
+
+    fn comparing(&self) -> Option<&Pruner> {
+        self.0.iter().find(|pruner| !pruner.stands_alone())
+    }
+
+    /// The bracket that the trial `index` shall belong to.
+    pub fn bracket(&self, index: u32) -> Option<u32> {
+        self.comparing()?.bracket(index)
+    }
+
+    /// Takes an observation that was made at `at` into a trial's series, with the rung that it has come to.
+    pub fn observe(
+        &self,
+        objective: &Objective,
+        series: &mut Series,
+        (step, value): (u64, f64),
+        at: Timestamp,
+    ) -> Heard {
+        if !series.push(step, value, objective.value, objective.direction) {
+            return Heard::Dropped;
+        }
+        let is_over = self.0.iter().any(|pruner| pruner.alone(objective, series).is_some());
+        let Some((pruner, rung)) = self.comparing().and_then(|pruner| Some((pruner, pruner.rung(series)?))) else {
+            return if is_over { Heard::Compared } else { Heard::Taken };
+        };
+        if series.arrivals().last().is_none_or(|last| last.rung < rung) {
+            let value = pruner.shows(objective, series, rung);
+            // As it is recorded.
+            let at = Timestamp::from_microsecond(at.as_microsecond()).unwrap_or(at);
+            series.arrive(Arrival { rung, step, value, at }, pruner.keeps_arrivals());
+            return Heard::Compared;
+        }
+        if is_over { Heard::Compared } else { Heard::Taken }
+    }
+
     /// Why nothing can ever be pruned, as far as the trials have shown, for a person. None while that is not known.
     pub fn obstacle(&self, problem: &Problem, history: &[Trial]) -> Option<String> {
+        let pruner = self.comparing()?;
         if history.iter().any(|trial| trial.phase == Phase::Pruned) {
             return None;
         }
-        if let Some(steps) = self.own_obstacle(problem, history) {
+        if let Some(steps) = pruner.obstacle(problem, history) {
             return Some(format!("{steps}: nothing can ever be pruned"));
         }
         let ended = history.iter().filter(|trial| trial.phase == Phase::Succeeded);
@@ -133,43 +252,50 @@ impl Pruner {
         })
     }
 
-    /// Which running trials are losing. The incumbent is never among them: a trial that beats the best
-    /// finished value, or, before any has finished, the one with the best latest value.
+    /// What is waited for before anything is pruned, for a person.
+    pub fn waits(&self, problem: &Problem, history: &[Trial]) -> Option<String> {
+        Some(format!("pruner waits: {}", self.comparing()?.waits(problem, history)?))
+    }
+
+    /// Which running trials are to be stopped: each as it was when it came to its last rung. One whose value so far beats that
+    /// of every trial that has succeeded is none of them, then or now.
     pub fn verdicts(&self, problem: &Problem, history: &[Trial]) -> Vec<Verdict> {
-        let incumbent = Incumbent::of(problem, history);
-        let mut peers = Peers::new(problem, history);
-        history
-            .iter()
-            .filter(|trial| trial.can_be_stopped() && !incumbent.is(problem, trial))
-            .filter_map(|trial| self.verdict(problem, &mut peers, trial))
-            .collect()
-    }
-}
-
-enum Incumbent {
-    Finished(f64),
-    Running(Option<u32>),
-}
-
-impl Incumbent {
-    fn of(problem: &Problem, history: &[Trial]) -> Incumbent {
-        let direction = problem.objective.direction;
-        if let Some(best) = best(direction, history) {
-            return Incumbent::Finished(best.value);
+        if self.0.is_empty() {
+            return Vec::new();
         }
+        let mut race = Race::new(problem, history);
         let running = history.iter().filter(|trial| trial.can_be_stopped());
-        let latest = running.filter_map(|t| Some((t.index, t.series.value(problem.objective.value, direction)?.1)));
-        let leader = latest.reduce(|a, b| if beats(direction, b.1, a.1) { b } else { a });
-        Incumbent::Running(leader.map(|(index, _)| index))
+        running.filter_map(|trial| self.0.iter().find_map(|pruner| verdict(pruner, &mut race, trial))).collect()
     }
+}
 
-    fn is(&self, problem: &Problem, trial: &Trial) -> bool {
-        let (which, direction) = (problem.objective.value, problem.objective.direction);
-        match self {
-            Incumbent::Running(leader) => *leader == Some(trial.index),
-            Incumbent::Finished(value) => {
-                trial.series.value(which, direction).is_some_and(|(_, latest)| beats(direction, latest, *value))
-            }
-        }
+fn verdict(pruner: &Pruner, race: &mut Race, trial: &Trial) -> Option<Verdict> {
+    let Objective { value: which, direction, .. } = *race.problem.objective;
+    let of = |step: u64, evidence: Evidence, message: String, incumbent: Option<f64>| Verdict {
+        index: trial.index,
+        step,
+        is_end: pruner.is_end(),
+        message: format!("at step {step}: {message}"),
+        evidence: Evidence { pruner: pruner.name().to_owned(), incumbent, ..evidence },
+    };
+    let led = |race: &Race, at: Timestamp, step: u64| {
+        let value = trial.series.value_at(step, which, direction);
+        value.is_some_and(|(_, value)| race.beats_all(value, at))
+    };
+    if let Some((step, evidence, message)) = pruner.alone(race.problem.objective, &trial.series) {
+        let stays = !pruner.is_end() && led(race, Timestamp::MAX, u64::MAX);
+        return (!stays).then(|| of(step, evidence, message, race.incumbent(Timestamp::MAX)));
     }
+    let arrival = trial.series.arrivals().last()?;
+    let (evidence, message) = pruner.verdict(race, trial, arrival)?;
+    // One that took the lead before anybody could stop it has passed this rung, whatever it shows later.
+    let mut since = trial.series.points().iter().filter(|(step, _)| *step > arrival.step).map(|(step, _)| *step);
+    if led(race, arrival.at, arrival.step)
+        || led(race, Timestamp::MAX, arrival.step)
+        || since.any(|step| led(race, Timestamp::MAX, step))
+    {
+        return None;
+    }
+    let evidence = Evidence { value: arrival.value, ..evidence };
+    Some(of(arrival.step, evidence, message, race.incumbent(arrival.at)))
 }
