@@ -25,7 +25,6 @@ pub fn desired(spec: &TrialSpec) -> Desired<'_> {
             reason: &stop.reason,
             step: stop.step,
             message: &stop.message,
-            at: stop.at.0,
         })),
     }
 }

@@ -71,13 +71,21 @@ async fn follow(args: &SuperviseArgs) -> io::Result<i32> {
     let trainer = Pid::from_child(&child);
     let grace = Duration::from_secs(args.grace);
     let mut ended = tokio::task::spawn_blocking(move || wait(trainer));
-    let ended = tokio::select! {
-        ended = &mut ended => ended,
-        () = end_of_input() => stop(trainer, ended, grace).await,
-        _ = terminate.recv() => stop(trainer, ended, grace).await,
-        _ = interrupt.recv() => stop(trainer, ended, grace).await,
+    let by_itself = tokio::select! {
+        biased;
+        ended = &mut ended => Some(ended),
+        () = end_of_input() => None,
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
     };
-    let code = ended.map_err(io::Error::other)??;
+    let code = match by_itself {
+        Some(ended) => ended.map_err(io::Error::other)??,
+        // One that was told to end has not done its work, however politely it goes.
+        None => match stop(trainer, ended, grace).await.map_err(io::Error::other)?? {
+            0 => 128 + Signal::TERM.as_raw(),
+            code => code,
+        },
+    };
     // As in a pod, where nothing outlives its first process.
     signal_group(trainer, Signal::KILL);
     descendants::end(&[]);

@@ -48,10 +48,11 @@ fn the_digits_are_swept_with_gpus_and_the_best_is_kept() {
     assert_eq!(map["data"], status["best"]["assignments"]);
 
     let pruned: Vec<&Value> = trials.iter().filter(|trial| trial["status"]["phase"] == "Pruned").collect();
-    assert!(!pruned.is_empty(), "the median pruner stops losing trials");
+    assert!(!pruned.is_empty(), "the forecast stops losing trials");
     for trial in pruned {
         let why = trial["spec"]["stop"]["message"].as_str().unwrap();
-        assert!(why.contains("worse than the median"), "{why}");
+        assert!(why.contains("which would become") && why.contains("worse than"), "{why}");
+        assert_eq!(trial["spec"]["stop"]["evidence"]["pruner"], "forecast", "{trial:#}");
         assert!(trial["status"]["message"].as_str().unwrap().contains(why));
         assert!(
             trial["status"]["logTail"].as_str().is_some_and(|tail| tail.contains("epoch")),

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use api::Removed;
 use cluster::Weather;
-use run::{Edit, Report, Scenario, run};
+use run::{Edit, HYPERBAND, Report, Scenario, run};
 
 fn tell(scenario: &Scenario, report: &Report) -> String {
     format!(
@@ -97,7 +97,7 @@ fn no_interleaving_of_faults_breaks_a_promise() {
 fn killed() -> Vec<(Scenario, Report)> {
     let scenario = |n| {
         let weather = Weather { disrupted: 20, lost: 0, failing: 10, steps: 6 };
-        Scenario { hyperband: true, weather, parallelism: 3, kill_after: n, ..Scenario::calm(n.unwrap_or(0)) }
+        Scenario { pruner: Some(HYPERBAND), weather, parallelism: 3, kill_after: n, ..Scenario::calm(n.unwrap_or(0)) }
     };
     let calls = run(&scenario(None)).calls;
     assert!(calls > 50, "{calls}");
@@ -132,7 +132,7 @@ fn edited() -> Vec<(Scenario, Report)> {
             let at = |(after, edit): &(u64, Edit)| (Duration::from_millis((start + after) * 1000 + 137), *edit);
             let seed = scenarios.len() as u64;
             let edits = edits.iter().map(at).collect();
-            scenarios.push(Scenario { edits, hyperband: seed.is_multiple_of(2), ..Scenario::calm(seed) });
+            scenarios.push(Scenario { edits, pruner: seed.is_multiple_of(2).then_some(HYPERBAND), ..Scenario::calm(seed) });
         }
     }
     run_all(scenarios)

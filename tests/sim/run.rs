@@ -33,6 +33,19 @@ pub enum Edit {
     Delete,
 }
 
+/// Hyperband as the simulator uses it.
+pub const HYPERBAND: &str = r#"{"hyperband": {"maxSteps": 9}}"#;
+
+/// Every pruner that stops trials of these curves, which rise evenly.
+const PRUNERS: [&str; 6] = [
+    HYPERBAND,
+    r#"{"asha": {"maxSteps": 9, "reductionFactor": 2}}"#,
+    r#"{"forecast": {"maxSteps": 9}}"#,
+    r#"{"forecast": {}, "threshold": {"lower": 0.1}}"#,
+    r#"{"median": {"startupTrials": 1}}"#,
+    r#"{"percentile": {"percentile": 25, "startupTrials": 2}, "patience": {"steps": 5}}"#,
+];
+
 /// All that an interleaving is.
 #[derive(Clone, Debug)]
 pub struct Scenario {
@@ -40,7 +53,8 @@ pub struct Scenario {
     pub classes: Vec<Class>,
     pub trials: u64,
     pub parallelism: u64,
-    pub hyperband: bool,
+    /// The pruner, as JSON.
+    pub pruner: Option<&'static str>,
     pub weather: Weather,
     /// How long things go wrong.
     pub window: Duration,
@@ -59,7 +73,7 @@ impl Scenario {
             classes: Vec::new(),
             trials: 6,
             parallelism: 2,
-            hyperband: false,
+            pruner: None,
             weather: Weather { steps: 6, ..Weather::default() },
             window: Duration::from_secs(300),
             edits: Vec::new(),
@@ -103,7 +117,7 @@ impl Scenario {
             seed,
             trials: 3 + below(8),
             parallelism: 1 + below(4),
-            hyperband: below(2) == 0,
+            pruner: PRUNERS.get(below(2 * PRUNERS.len() as u64) as usize).copied(),
             weather,
             window,
             edits,
@@ -132,8 +146,8 @@ impl Scenario {
                 ]}}}},
             },
         });
-        if self.hyperband {
-            study["spec"]["pruner"] = json!({"hyperband": {"minSteps": 1, "maxSteps": 9, "reductionFactor": 3}});
+        if let Some(pruner) = self.pruner {
+            study["spec"]["pruner"] = serde_json::from_str(pruner).unwrap();
         }
         study
     }

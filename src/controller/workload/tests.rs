@@ -508,7 +508,7 @@ mod stopping {
     }
 }
 
-mod a_result_that_was_there_before_the_stop {
+mod a_trainer_that_ends_by_itself_once_it_is_to_be_stopped {
     use super::*;
 
     fn stopped_at(scene: Scene, at: &str) -> Scene {
@@ -519,9 +519,11 @@ mod a_result_that_was_there_before_the_stop {
     const BEFORE_ITS_END: &str = "2026-03-01T12:00:15Z";
 
     #[test]
-    fn counts_where_it_is_known() {
+    fn has_succeeded_where_its_result_is_known_whenever_the_stop_was_decided() {
         let scene = complete().reported(&[(1, 0.5)]).all_read();
-        assert_finished(&stopped_at(scene.clone(), AFTER_ITS_END).decide(), Phase::Succeeded, "Succeeded");
+        for at in [AFTER_ITS_END, BEFORE_ITS_END] {
+            assert_finished(&stopped_at(scene.clone(), at).decide(), Phase::Succeeded, "Succeeded");
+        }
         // A user's stop does not say when, and was not carried out, or the Job would be going.
         assert_finished(&scene.stopped(Value::Null).decide(), Phase::Succeeded, "Succeeded");
     }
@@ -545,10 +547,32 @@ mod a_result_that_was_there_before_the_stop {
     }
 
     #[test]
-    fn does_not_count_where_it_came_after_the_stop() {
-        let scene = stopped_at(complete().reported(&[(1, 0.5)]).all_read(), BEFORE_ITS_END);
-        assert_eq!(scene.decide().action, delete_of("job-1"));
-        assert_finished(&scene.absent().decide(), Phase::Pruned, "Pruned");
+    fn is_not_deleted_before_its_job_has_told_how_it_ended() {
+        let ended = running().pod(pod("pod-1", "Succeeded", exit(0))).reported(&[(1, 0.5)]);
+        assert_eq!(stopped_at(ended, BEFORE_ITS_END).decide().action, Action::None);
+    }
+
+    #[test]
+    fn is_pruned_once_its_job_is_gone_and_is_deleted_while_it_runs() {
+        let scene = stopped_at(running().reported(&[(1, 0.5), (3, 0.7)]), BEFORE_ITS_END);
+        let decision = scene.decide();
+        assert_eq!(decision.action, delete_of("job-1"));
+        let gone = scene.with_status(decision.status).absent().decide();
+        assert_finished(&gone, Phase::Pruned, "Pruned");
+        // The verdict was on step 1.
+        assert_eq!(message(&gone), "too low; it went on to 0.7 at step 3 before it was gone");
+    }
+
+    #[test]
+    fn that_no_longer_improved_has_succeeded_with_what_it_had() {
+        let patience = json!({"reason": "Patience", "message": "at step 3: 0.7", "step": 3, "at": BEFORE_ITS_END});
+        let scene = running().reported(&[(1, 0.5), (3, 0.7)]).stopped(patience);
+        let decision = scene.decide();
+        assert_eq!(decision.action, delete_of("job-1"));
+        let gone = scene.with_status(decision.status).absent().decide();
+        assert_finished(&gone, Phase::Succeeded, "Succeeded");
+        assert_eq!(gone.status.objectives[0].value, 0.7);
+        assert_eq!(message(&gone), "ended early: at step 3: 0.7");
     }
 }
 
@@ -1732,7 +1756,7 @@ mod both_shells {
             ("StartFailed", failed(exit(127)).log("sh: 1: pyhton: not found"), code(127)),
             ("StartFailed", failed(exit(126)).log("sh: 1: train.py: Permission denied"), code(126)),
             ("Pruned", running().reported(&some).stopped(stopped("Pruned", NOW)), code(143)),
-            ("Pruned", complete().reported(&some).stopped(stopped("Pruned", "2026-03-01T12:00:15Z")), code(0)),
+            ("Succeeded", complete().reported(&some).stopped(stopped("Pruned", "2026-03-01T12:00:15Z")), code(0)),
             ("Stopped", running().reported(&some).stopped(stopped("MaxDurationReached", NOW)), code(143)),
             ("Stopped", running().stopped(Value::Null), code(143)),
             ("ReportTimeout", hung(running()), Progress::Runs),

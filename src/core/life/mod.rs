@@ -133,8 +133,6 @@ pub struct Stop<'a> {
     pub step: Option<u64>,
     /// The evidence.
     pub message: &'a str,
-    /// When it was decided.
-    pub at: Timestamp,
 }
 
 impl Stop<'_> {
@@ -276,12 +274,15 @@ impl Life<'_> {
             self.note_attempt(attempt);
         }
         if is_stopped {
-            // What was done before it was told to stop counts.
-            if let Stage::Ended(end) = stage
-                && self.is_before_the_stop(end)
-                && let Some(step) = self.result_before_the_stop(end)
-            {
-                return step;
+            // A trainer that has ended by itself was not stopped, whatever was wished: its success is a result.
+            match stage {
+                Stage::Ending => return self.then(Action::Nothing, LOOK_SOON),
+                Stage::Ended(end) if !end.failed => {
+                    if let Some(step) = self.result_in_spite_of_the_stop(end) {
+                        return step;
+                    }
+                }
+                _ => {}
             }
             // The evidence is recorded before its run goes, and takes its log along.
             self.note_reports();
@@ -297,15 +298,8 @@ impl Life<'_> {
         }
     }
 
-    /// Whether the run had done its work when the trial was told to stop. A stop that does not say when it was
-    /// decided has not been carried out either, or the run would be ending.
-    fn is_before_the_stop(&self, end: &End) -> bool {
-        let Desired::Stopped(stop) = self.terms.desired else { return false };
-        !end.failed && stop.is_none_or(|stop| end.at < stop.at)
-    }
-
-    /// The result of a trial that had one before it was told to stop. None where there is none, or nobody knows it.
-    fn result_before_the_stop(&self, end: &End) -> Option<Step> {
+    /// The result of a trial that had one before its stop was carried out. None where there is none, or nobody knows it.
+    fn result_in_spite_of_the_stop(&self, end: &End) -> Option<Step> {
         let step = self.clone().conclude(end);
         let is_awaited = !step.state.phase.is_finished() && step.action == Action::Nothing;
         (is_awaited || step.state.phase == Phase::Succeeded).then_some(step)
