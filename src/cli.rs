@@ -16,6 +16,7 @@ use crate::controller::{self, LeaseSettings};
 use crate::input::{load, print_problems};
 use crate::job::SidecarSettings;
 use crate::local;
+use crate::plan;
 use crate::probe;
 use crate::shown::shown;
 use crate::sidecar;
@@ -41,6 +42,11 @@ enum Command {
         /// The Study's YAML file; `-` reads standard input.
         file: PathBuf,
     },
+    /// Says what a Study would cost: its trials, where they are compared, and the steps with and without its pruner.
+    ///
+    /// Sweeps are simulated with the Study's own pruner, on curves that only resemble a trainer's: each figure comes with the range
+    /// of nine sweeps in ten. Exit codes: 0 done; 2 refused.
+    Plan(plan::Args),
     /// Prints the CustomResourceDefinitions of Study and Trial.
     Crd,
     /// Runs the whole sweep as processes of this machine; started again, it goes on.
@@ -163,6 +169,7 @@ enum LogFormat {
 pub fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Check { file } => check(&file),
+        Command::Plan(args) => plan::run(&args),
         Command::Crd => match api::crds_yaml() {
             Ok(yaml) => {
                 print!("{yaml}");

@@ -11,7 +11,7 @@
 //! - [`sidecar`]: what runs beside a trainer in a cluster.
 //! - [`controller`]: the Kubernetes shell; [`local`]: the process shell.
 //! - [`ask_tell`]: sampler and pruner for other programs, as JSON lines.
-//! - [`input`] and [`cli`]: files and commands of a person; `probe`: what `helm test` runs.
+//! - [`input`] and [`cli`]: files and commands of a person; `plan`: what a Study would cost; `probe`: what `helm test` runs.
 
 pub mod api;
 pub mod ask_tell;
@@ -23,6 +23,7 @@ pub mod job;
 pub mod last_words;
 pub mod local;
 pub mod metrics;
+mod plan;
 mod probe;
 pub mod shown;
 pub mod sidecar;

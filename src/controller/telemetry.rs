@@ -21,6 +21,7 @@ pub struct Telemetry {
     registry: Registry,
     pub trials_created: Counter<u64, AtomicU64>,
     pub trials_pruned: Counter<u64, AtomicU64>,
+    pub pruned_gpu_seconds_saved: Counter<f64, AtomicU64>,
     reports: Family<ReportLabels, Counter>,
     reconciles: Family<ReconcileLabels, Counter>,
     reconcile_duration: Family<ControllerLabels, Histogram, fn() -> Histogram>,
@@ -98,6 +99,7 @@ impl Telemetry {
             registry: Registry::with_prefix("sweep"),
             trials_created: Counter::default(),
             trials_pruned: Counter::default(),
+            pruned_gpu_seconds_saved: Counter::default(),
             reports: Family::default(),
             reconciles: Family::default(),
             reconcile_duration: Family::new_with_constructor(seconds),
@@ -114,6 +116,11 @@ impl Telemetry {
         let registry = &mut telemetry.registry;
         registry.register("trials_created", "Trials created", telemetry.trials_created.clone());
         registry.register("trials_pruned", "Trials that the pruner stopped", telemetry.trials_pruned.clone());
+        registry.register(
+            "pruned_gpu_seconds_saved",
+            "GPU-seconds that pruned Trials would have taken on, estimated by the mean time of succeeded ones",
+            telemetry.pruned_gpu_seconds_saved.clone(),
+        );
         registry.register("metric_reports", "Lines of metrics read", telemetry.reports.clone());
         registry.register("reconcile", "Reconciles", telemetry.reconciles.clone());
         registry.register("reconcile_duration_seconds", "Time of a reconcile", telemetry.reconcile_duration.clone());

@@ -12,6 +12,7 @@ mod minimise;
 mod normal;
 mod number;
 mod objective;
+pub mod plan;
 mod problem;
 pub mod pruner;
 mod rng;

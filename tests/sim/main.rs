@@ -132,7 +132,11 @@ fn edited() -> Vec<(Scenario, Report)> {
             let at = |(after, edit): &(u64, Edit)| (Duration::from_millis((start + after) * 1000 + 137), *edit);
             let seed = scenarios.len() as u64;
             let edits = edits.iter().map(at).collect();
-            scenarios.push(Scenario { edits, pruner: seed.is_multiple_of(2).then_some(HYPERBAND), ..Scenario::calm(seed) });
+            scenarios.push(Scenario {
+                edits,
+                pruner: seed.is_multiple_of(2).then_some(HYPERBAND),
+                ..Scenario::calm(seed)
+            });
         }
     }
     run_all(scenarios)

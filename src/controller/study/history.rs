@@ -34,7 +34,7 @@ impl History {
     }
 
     /// The objects that they were made of.
-    pub fn objects(&self) -> impl Iterator<Item = &Arc<Trial>> {
+    pub fn objects(&self) -> impl DoubleEndedIterator<Item = &Arc<Trial>> {
         self.sources.iter().map(|source| &source.trial)
     }
 

@@ -31,6 +31,11 @@ pub trait Algorithm: Sized {
     /// The pruner with these settings; where they are wrong, any.
     fn new(settings: &Self::Settings) -> Self;
 
+    /// The steps of a whole trial, where it was told.
+    fn max_steps(&self) -> Option<u64> {
+        None
+    }
+
     /// The highest rung that the last observation of `series` is at or behind, where a trial is compared there.
     fn rung(&self, _series: &Series) -> Option<u64> {
         None

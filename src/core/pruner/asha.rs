@@ -51,6 +51,10 @@ impl Algorithm for Asha {
         })
     }
 
+    fn max_steps(&self) -> Option<u64> {
+        Some(self.0.max_steps)
+    }
+
     fn rung(&self, series: &Series) -> Option<u64> {
         self.0.reached(series)
     }

@@ -146,6 +146,10 @@ impl Algorithm for Forecast {
         }
     }
 
+    fn max_steps(&self) -> Option<u64> {
+        self.max_steps
+    }
+
     /// Rungs count reports: where steps come by thousands, as many of them make a curve as where they come one by one.
     fn rung(&self, series: &Series) -> Option<u64> {
         let last = series.last_step()?;

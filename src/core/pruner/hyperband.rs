@@ -64,6 +64,10 @@ impl Algorithm for Hyperband {
         })
     }
 
+    fn max_steps(&self) -> Option<u64> {
+        Some(self.0.max_steps)
+    }
+
     fn rung(&self, series: &Series) -> Option<u64> {
         self.0.reached(series)
     }

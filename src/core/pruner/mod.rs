@@ -72,6 +72,12 @@ macro_rules! pruners {
                 }
             }
 
+            fn max_steps(&self) -> Option<u64> {
+                match self {
+                    $(Pruner::$Pruner(pruner) => pruner.max_steps(),)*
+                }
+            }
+
             fn rung(&self, series: &Series) -> Option<u64> {
                 match self {
                     $(Pruner::$Pruner(pruner) => pruner.rung(series),)*
@@ -205,9 +211,31 @@ impl Pruners {
         self.0.iter().find(|pruner| !pruner.stands_alone())
     }
 
+    /// Their names in the API.
+    pub fn names(&self) -> Vec<&'static str> {
+        self.0.iter().map(Pruner::name).collect()
+    }
+
     /// The bracket that the trial `index` shall belong to.
     pub fn bracket(&self, index: u32) -> Option<u32> {
         self.comparing()?.bracket(index)
+    }
+
+    /// Whether all arrivals at rungs are kept, since trials are compared by them.
+    pub fn keeps_rungs(&self) -> bool {
+        self.comparing().is_some_and(Pruner::keeps_arrivals)
+    }
+
+    /// The steps of a whole trial, where a pruner was told.
+    pub fn max_steps(&self) -> Option<u64> {
+        self.comparing()?.max_steps()
+    }
+
+    /// Whether the trial `index` of `history`, which is its place there, is to be stopped.
+    pub fn loses(&self, problem: &Problem, history: &[Trial], index: u32) -> bool {
+        let mut race = Race::new(problem, history);
+        let trial = history.get(index as usize).filter(|trial| trial.can_be_stopped());
+        trial.is_some_and(|trial| self.0.iter().any(|pruner| verdict(pruner, &mut race, trial).is_some()))
     }
 
     /// Takes an observation that was made at `at` into a trial's series, with the rung that it has come to.
