@@ -354,6 +354,36 @@ fn name_of<K: Resource<DynamicType = ()>>(object: &K) -> Name<K> {
 mod tests {
     use super::*;
 
+    /// Requests for objects that kube's store of names does not hold are dropped: nobody would ask again for a long time.
+    #[tokio::test]
+    async fn who_is_told_of_an_object_of_a_list_finds_its_name() {
+        let trial = |name: &str| -> Trial {
+            let spec = serde_json::json!({"study": "s", "index": 0, "assignments": {}, "desiredState": "Running",
+                                          "sampler": {"name": "random", "version": 1}});
+            let mut trial = Trial::new(name, serde_json::from_value(spec).unwrap());
+            trial.metadata.namespace = Some("default".to_owned());
+            trial.metadata.uid = Some(name.to_owned());
+            trial
+        };
+        let (names, writer) = store();
+        let told = std::cell::RefCell::new(Vec::new());
+        let then = changed(|trial: &Trial| {
+            let name = ObjectRef::<Name<Trial>>::new(&trial.name_any()).within("default");
+            told.borrow_mut().push((trial.name_any(), names.get(&name).is_some()));
+        });
+        // The second list, after a watch that was too old, holds one more.
+        let lists = [vec!["s-0000"], vec!["s-0000", "s-0001"]];
+        let events = lists.into_iter().flat_map(|list| {
+            let listed = list.into_iter().map(|name| Ok(Event::InitApply(trial(name))));
+            [Ok(Event::Init)].into_iter().chain(listed.collect::<Vec<_>>()).chain([Ok(Event::InitDone)])
+        });
+        let events: Vec<Result<Event<Trial>, watcher::Error>> = events.collect();
+        keep(stream::iter(events), &Index::default(), Some(writer), then).await;
+        let told = told.into_inner();
+        assert!(told.iter().all(|(_, is_known)| *is_known), "{told:?}");
+        assert!(told.iter().any(|(name, _)| name == "s-0001"), "{told:?}");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_watch_that_fails_after_each_event_is_tried_ever_less_often() {
         let mut backoff = WatchBackoff::new("trials");
