@@ -58,6 +58,8 @@ pub fn run(args: &Args) -> ExitCode {
     };
     match print(&text) {
         Ok(()) => ExitCode::SUCCESS,
+        // Who reads it has seen enough.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
             ExitCode::from(1)

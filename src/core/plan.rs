@@ -11,6 +11,7 @@ use super::normal;
 use super::objective::Direction;
 use super::pruner::Heard;
 use super::rng::{Stream, stream};
+use super::sampler::Sampler;
 use super::space::Assignments;
 use super::study::Study;
 use super::trial::{DesiredState, Phase, Trial};
@@ -125,11 +126,12 @@ struct Curve {
 }
 
 impl Curve {
-    fn drawn(random: &mut Stream) -> Curve {
+    /// A curve of a configuration that is as far from the best as `spread` lets it be.
+    fn drawn(spread: f64, random: &mut Stream) -> Curve {
         let normal = |random: &mut Stream| normal::quantile(random.unit().clamp(1e-9, 1.0 - 1e-9));
         Curve {
             // Many are near the best, a few far away.
-            end: -libm::log(1.0 - random.unit()),
+            end: -libm::log(1.0 - random.unit()) * spread,
             fall: libm::exp(0.5 * normal(random)) * 2.0,
             rate: 3.0 + 9.0 * random.unit(),
             noise: 0.03,
@@ -145,7 +147,13 @@ impl Curve {
 
 fn simulate(study: &Study, trials: u32, steps: u64, mut random: Stream) -> Sweep {
     let reports = steps.clamp(1, MOST_REPORTS);
-    let curves: Vec<Curve> = (0..trials).map(|_| Curve::drawn(&mut random)).collect();
+    // A sampler that learns comes closer to the best; how fast, nobody knows before.
+    let learning = match study.sampler {
+        Sampler::Random(_) | Sampler::Grid(_) | Sampler::Sobol(_) => 0.0,
+        _ => 0.3 * random.unit(),
+    };
+    let spread = |index: u32| 1.0 / (1.0 + learning * f64::from(index));
+    let curves: Vec<Curve> = (0..trials).map(|index| Curve::drawn(spread(index), &mut random)).collect();
     let places = study.parallelism.max(1);
     let problem = study.problem(study.budget());
     let mut sweep = Sweep { rungs: BTreeMap::new(), whole: 0, cost: 0.0, time: 0.0 };

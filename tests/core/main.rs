@@ -7,6 +7,7 @@ mod files;
 mod house;
 mod job;
 mod metrics;
+mod plan;
 mod pruners;
 mod reference;
 mod samplers;
