@@ -72,8 +72,8 @@ impl SidecarLine {
 
 /// A number as a caller writes it: NaN and the infinities are strings, which [`quote_non_finite`](super::quote_non_finite)
 /// makes of the words of Python's json.dumps.
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
-pub struct Number(#[serde(deserialize_with = "number::deserialize")] pub f64);
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Number(#[serde(with = "number")] pub f64);
 
 /// Numbers that JSON cannot write are strings: `"NaN"`, `"Infinity"` and `"-Infinity"`.
 mod number {

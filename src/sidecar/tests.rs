@@ -63,11 +63,12 @@ struct Running {
 
 fn args(dir: &Path) -> Args {
     Args {
-        file: dir.join("metrics"),
+        place: PlaceArgs { file: Some(dir.join("metrics")), ..PlaceArgs::default() },
         objectives: vec!["accuracy=Maximize".parse().unwrap(), "loss=Minimize".parse().unwrap()],
         grammar: Grammar::default(),
         pod_uid: "u-1".into(),
         termination_message: dir.join("message"),
+        state: None,
         heartbeat: 1,
     }
 }
