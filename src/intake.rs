@@ -129,7 +129,12 @@ impl Intake {
     ///
     /// # Errors
     /// What keeps metrics from being read, for now, for a person. Nothing is lost by it: read again.
-    pub fn read(&mut self, is_last: bool, noted: &mut Noted, mut each: impl FnMut(Position, Report)) -> Result<(), String> {
+    pub fn read(
+        &mut self,
+        is_last: bool,
+        noted: &mut Noted,
+        mut each: impl FnMut(Position, Report),
+    ) -> Result<(), String> {
         let Intake { source, parser, .. } = self;
         match source {
             Reader::Lines { follower, known_too_long, beginning, is_read } => {
@@ -190,7 +195,9 @@ impl Intake {
                     pages.finish(parser, noted, &mut report);
                 }
                 // Behind the report: one that is given twice does no harm.
-                if count > 0 && let (Some(state), Some(reached)) = (state, pages.reached()) {
+                if count > 0
+                    && let (Some(state), Some(reached)) = (state, pages.reached())
+                {
                     let written = serde_json::to_vec(&reached).map_err(io::Error::from);
                     // Without it a reader that is started anew counts its steps anew; nothing else depends on it.
                     drop(written.and_then(|text| fs::write(state, text)));

@@ -69,7 +69,9 @@ impl Dropped {
 
     /// Each count with its words for one and for many.
     fn reasons(&self) -> [(u64, &'static str, &'static str); 8] {
-        let Dropped { too_long, malformed, not_a_number, non_finite, bad_step, lower_step, damaged, other_folder, .. } = *self;
+        let Dropped {
+            too_long, malformed, not_a_number, non_finite, bad_step, lower_step, damaged, other_folder, ..
+        } = *self;
         [
             (too_long, "line that is too long", "lines that are too long"),
             (malformed, "malformed JSON line", "malformed JSON lines"),

@@ -65,7 +65,11 @@ impl Events {
             Followed::Event { folder, event } => read(folder, event, tags, parser, noted, &mut each),
             Followed::Damaged { file } => noted.dropped.count(|dropped| &mut dropped.damaged, 1, file),
             Followed::Broken { file } => {
-                noted.dropped.count(|dropped| &mut dropped.damaged, 1, &format!("{file}, of which nothing more is read"));
+                noted.dropped.count(
+                    |dropped| &mut dropped.damaged,
+                    1,
+                    &format!("{file}, of which nothing more is read"),
+                );
             }
         })
     }
@@ -83,14 +87,24 @@ impl Events {
         match (self.follower.files.len(), self.follower.long) {
             (0, _) => "there are no event files".to_owned(),
             (count, 0) => format!("there is no scalar in the {count} event files"),
-            (count, long) => format!("there is no scalar in the {count} event files; {long} records of more than 256 KiB were skipped"),
+            (count, long) => format!(
+                "there is no scalar in the {count} event files; {long} records of more than 256 KiB were skipped"
+            ),
         }
     }
 }
 
 /// Reads the scalars of an event.
-fn read(folder: &str, event: Event, tags: &mut Tags, parser: &mut Parser, noted: &mut Noted, each: &mut impl FnMut(Report)) {
-    let step = u64::try_from(event.step).map_or(Step::Impossible, |step| Step::from_text(&step.to_string()).unwrap_or_default());
+fn read(
+    folder: &str,
+    event: Event,
+    tags: &mut Tags,
+    parser: &mut Parser,
+    noted: &mut Noted,
+    each: &mut impl FnMut(Report),
+) {
+    let step = u64::try_from(event.step)
+        .map_or(Step::Impossible, |step| Step::from_text(&step.to_string()).unwrap_or_default());
     let mut found = Found { step, step_word: "step".to_owned(), ..Found::default() };
     let told = |tag: &str, value: f64| {
         let at = if folder.is_empty() { String::new() } else { format!("{folder}/") };

@@ -43,7 +43,8 @@ fn sample(line: &str) -> Option<Sample<'_>> {
         }
     }
     let value = rest.split_whitespace().next()?;
-    let is_number = value.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '+' | '-' | '.' | 'N' | 'I' | 'n' | 'i'));
+    let is_number =
+        value.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '+' | '-' | '.' | 'N' | 'I' | 'n' | 'i'));
     (!name.is_empty() && is_number).then_some(())?;
     Some(Sample { name, labels, value: value.parse().ok()? })
 }
@@ -89,7 +90,10 @@ mod tests {
             ("train:loss_total 1e-3", ("train:loss_total", "", 1e-3)),
             ("loss{} 1", ("loss", "", 1.0)),
             ("loss{split=\"val\",} +Inf", ("loss", "split=\"val\"", f64::INFINITY)),
-            ("loss {a=\"}\\\" {\", b=\"\\\\\"} -Inf # {id=\"x\"} 1", ("loss", "a=\"}\\\" {\", b=\"\\\\\"", f64::NEG_INFINITY)),
+            (
+                "loss {a=\"}\\\" {\", b=\"\\\\\"} -Inf # {id=\"x\"} 1",
+                ("loss", "a=\"}\\\" {\", b=\"\\\\\"", f64::NEG_INFINITY),
+            ),
             ("{\"val/loss\"} 0.5", ("val/loss", "", 0.5)),
             ("{\"val/loss\", a=\"b\"} 0.5", ("val/loss", "a=\"b\"", 0.5)),
         ];
@@ -101,7 +105,8 @@ mod tests {
 
     #[test]
     fn a_line_that_is_no_sample_is_told_and_the_others_are_read() {
-        for line in ["loss", "loss{", "loss{a=\"b\" 1", "loss one", "{} 1", "{\"loss 1", "<html>", "loss{a=\"b\\\"} 1"] {
+        for line in ["loss", "loss{", "loss{a=\"b\" 1", "loss one", "{} 1", "{\"loss 1", "<html>", "loss{a=\"b\\\"} 1"]
+        {
             assert_eq!(read(line), None, "{line}");
         }
         let page = "# HELP loss Of it.\n# TYPE loss gauge\nloss 1\n<p>\nacc 2\r\n# EOF\n";

@@ -93,7 +93,11 @@ impl Pages {
         let value = found.values.get(&self.objective).copied().unwrap_or(f64::NAN);
         let step = match &found.step {
             Step::Missing => String::new(),
-            _ => format!("{} {}: ", found.step_word, self.current.as_ref().and_then(|c| Some(c.step.as_ref()?.1)).unwrap_or(f64::NAN)),
+            _ => format!(
+                "{} {}: ",
+                found.step_word,
+                self.current.as_ref().and_then(|c| Some(c.step.as_ref()?.1)).unwrap_or(f64::NAN)
+            ),
         };
         if let Some(report) = parser.report(found, &format!("{step}{} {value}", self.objective), noted) {
             self.reported = Some(report.step);
@@ -201,10 +205,11 @@ fn single(samples: &[Sample], name: &str) -> Result<Option<f64>, usize> {
 
 /// The metric that is the step, with the word for it: a counter has `_total` behind its name.
 fn step(samples: &[Sample], own: Option<&str>) -> Option<(String, f64)> {
-    let words = own.map_or(&STEP_WORDS[..], |own| std::slice::from_ref(own));
+    let words = own.map_or(STEP_WORDS.to_vec(), |own| vec![own]);
     words.iter().find_map(|word| {
         let is_step = |name: &&str| {
-            name.eq_ignore_ascii_case(word) || name.strip_suffix("_total").is_some_and(|name| name.eq_ignore_ascii_case(word))
+            name.eq_ignore_ascii_case(word)
+                || name.strip_suffix("_total").is_some_and(|name| name.eq_ignore_ascii_case(word))
         };
         let name = samples.iter().map(|sample| sample.name).find(is_step)?;
         Some(((*word).to_owned(), single(samples, name).ok()??))
@@ -213,7 +218,8 @@ fn step(samples: &[Sample], own: Option<&str>) -> Option<(String, f64)> {
 
 /// Whether it is a metric that may be kept beside the objective.
 fn is_other(sample: &Sample, vocabulary: &Vocabulary) -> bool {
-    let of_client = OF_CLIENTS.iter().any(|prefix| sample.name.starts_with(prefix)) || sample.name.ends_with("_created");
+    let of_client =
+        OF_CLIENTS.iter().any(|prefix| sample.name.starts_with(prefix)) || sample.name.ends_with("_created");
     let name = sample.name.strip_suffix("_total").unwrap_or(sample.name);
     let is_plain = sample.labels.is_empty() && sample.value.is_finite();
     is_plain
@@ -302,7 +308,8 @@ mod tests {
         let objectives = BTreeMap::from([("loss".to_owned(), None)]);
         let additional = ["process_threads".to_owned()];
         let vocabulary = Vocabulary { objectives: &objectives, step: None, additional: &additional };
-        let page = "loss 3\nepoch 1\nlr 0.1\nbad NaN\nsteps{a=\"b\"} 4\nprocess_open_fds 9\nprocess_threads 8\nlr_created 1e9";
+        let page =
+            "loss 3\nepoch 1\nlr 0.1\nbad NaN\nsteps{a=\"b\"} 4\nprocess_open_fds 9\nprocess_threads 8\nlr_created 1e9";
         let (reports, _) = Pages::new("loss").page(page, &vocabulary);
         assert_eq!(reports[0].others, [("lr".to_owned(), 0.1), ("process_threads".to_owned(), 8.0)]);
     }

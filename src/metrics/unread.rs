@@ -79,7 +79,8 @@ pub(super) fn instead(metric: &str, kind: &str, names: &BTreeSet<String>) -> Opt
     let near = names.iter().find(|name| plain(name) == plain(metric));
     let near = near.or_else(|| names.iter().find(|name| is_part(metric, name) || is_part(name, metric)));
     let near = near.or_else(|| names.iter().find(is_typo));
-    let listed: Vec<&str> = near.into_iter().chain(names.iter().filter(|name| Some(*name) != near)).map(String::as_str).collect();
+    let listed: Vec<&str> =
+        near.into_iter().chain(names.iter().filter(|name| Some(*name) != near)).map(String::as_str).collect();
     let more = if listed.len() > NAMES { ", …" } else { "" };
     let question = near.map_or(String::new(), |near| format!("; did you mean {near}?"));
     let listed = listed.get(..NAMES).unwrap_or(&listed).join(", ");

@@ -164,7 +164,8 @@ pub fn run(args: Args) -> Result<(), Error> {
 /// [`Error::Output`] and [`Error::Read`].
 pub async fn run_until(args: Args, output: impl io::Write, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
     let metrics: Vec<&str> = args.objectives.iter().map(|objective| objective.metric.as_str()).collect();
-    let intake = Intake::new(args.place(), &metrics, &std::sync::Arc::new(args.grammar.clone())).map_err(Error::Read)?;
+    let intake =
+        Intake::new(args.place(), &metrics, &std::sync::Arc::new(args.grammar.clone())).map_err(Error::Read)?;
     match Session::new(args, intake, output).run(shutdown).await {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result.map_err(Error::Output),

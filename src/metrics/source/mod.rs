@@ -43,6 +43,15 @@ macro_rules! sources {
             }
         }
 
+        impl Source {
+            /// The environment variable that tells the trainer where to put its metrics, where there is one.
+            pub fn variable(self) -> Option<&'static str> {
+                match self {
+                    $(Source::$Source => $name::$Source::VARIABLE,)*
+                }
+            }
+        }
+
         /// Where the trainer's metrics are found: one of `file`, `stdout`, `tensorBoard` and `prometheus`; and what else is to be
         /// known to read them.
         #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -37,4 +37,5 @@ impl Kind for Prometheus {
         "The trainer serves a page of Prometheus metrics, which is read once a second: what is set in the last second before\n\
          it ends may be missed.";
     const HAS_SIDECAR: bool = true;
+    const VARIABLE: Option<&'static str> = Some("SWEEP_METRICS_PORT");
 }

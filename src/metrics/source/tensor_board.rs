@@ -26,4 +26,5 @@ impl Kind for TensorBoard {
          in it. A metric is a scalar's tag, such as `val/accuracy`; `validation/epoch_accuracy` is the tag `epoch_accuracy` in\n\
          the folder `validation`.";
     const HAS_SIDECAR: bool = true;
+    const VARIABLE: Option<&'static str> = Some("SWEEP_METRICS");
 }
