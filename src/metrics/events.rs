@@ -86,7 +86,7 @@ impl Events {
         }
         match (self.follower.files.len(), self.follower.long) {
             (0, _) => "there are no event files".to_owned(),
-            (count, 0) => format!("there is no scalar in the {count} event files"),
+            (_, 0) => "there is no scalar in the event files".to_owned(),
             (count, long) => format!(
                 "there is no scalar in the {count} event files; {long} records of more than 256 KiB were skipped"
             ),
@@ -352,5 +352,243 @@ impl EventFile {
         read.is_at_end = !is_full && (is_part || self.offset >= metadata.len());
         self.length = if read.is_at_end { metadata.len() } else { 0 };
         Ok(read)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::fs::OpenOptions;
+    use std::io::Write;
+    use std::sync::Arc;
+
+    use super::super::event::message;
+    use super::super::pattern::Grammar;
+    use super::super::record::{MAX_RECORD, record};
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A folder, and what was read of it.
+    struct Fixture {
+        dir: tempfile::TempDir,
+        events: Events,
+        parser: Parser,
+        noted: Noted,
+        reports: Vec<(u64, f64)>,
+    }
+
+    const FIRST: &str = "events.out.tfevents.1700000000.host.1.0";
+    const SECOND: &str = "events.out.tfevents.1700000009.host.1.0";
+
+    impl Fixture {
+        fn new(objective: &str) -> Fixture {
+            let dir = tempfile::tempdir().unwrap();
+            let parser = Parser::new([objective], Arc::new(Grammar::default()));
+            let events = Events::new(dir.path().join("logs"), &parser);
+            Fixture { dir, events, parser, noted: Noted::default(), reports: Vec::new() }
+        }
+
+        fn path(&self, file: &str) -> PathBuf {
+            self.dir.path().join("logs").join(file)
+        }
+
+        fn append(&self, file: &str, bytes: &[u8]) {
+            let path = self.path(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            OpenOptions::new().create(true).append(true).open(path).unwrap().write_all(bytes).unwrap();
+        }
+
+        fn scalar(&self, file: &str, step: i64, tag: &str, value: f32) {
+            self.append(file, &record(&message(step, tag, value)));
+        }
+
+        /// Reads all that is there: (step, value) of every report.
+        fn read(&mut self) -> Vec<(u64, f64)> {
+            loop {
+                let Fixture { events, parser, noted, reports, .. } = self;
+                let objective = parser.vocabulary().objectives.keys().next().unwrap().clone();
+                events
+                    .poll(true, parser, noted, |report| reports.push((report.step, report.values[&objective])))
+                    .unwrap();
+                if !self.events.more_waiting() {
+                    return std::mem::take(&mut self.reports);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_folder_may_appear_late_and_files_may_appear_anywhere_in_it() {
+        let mut f = Fixture::new("loss");
+        assert_eq!(f.read(), []);
+        f.scalar(FIRST, 1, "loss", 0.5);
+        assert_eq!(f.read(), [(1, 0.5)]);
+        f.scalar(SECOND, 2, "loss", 0.25);
+        assert_eq!(f.read(), [(2, 0.25)]);
+        let mut f = Fixture::new("val/loss");
+        f.scalar(&format!("runs/Jan01/val/{FIRST}"), 1, "loss", 0.5);
+        f.append("runs/notes.txt", b"no event file");
+        assert_eq!(f.read(), [(1, 0.5)]);
+        assert_eq!(f.noted, Noted::default());
+    }
+
+    #[test]
+    fn a_part_of_a_record_is_waited_for() {
+        let mut f = Fixture::new("loss");
+        let bytes = record(&message(1, "loss", 0.5));
+        for byte in &bytes {
+            assert_eq!(f.read(), []);
+            f.append(FIRST, &[*byte]);
+        }
+        assert_eq!(f.read(), [(1, 0.5)]);
+        f.append(FIRST, &bytes[..9]);
+        assert_eq!(f.read(), []);
+        assert!(f.noted.dropped.is_zero(), "a trainer that was killed leaves such a thing");
+    }
+
+    #[test]
+    fn of_several_files_the_one_that_was_begun_first_is_read_to_its_end_before_the_next() {
+        let mut f = Fixture::new("loss");
+        for step in 0..20_000 {
+            f.scalar(if step < 12_000 { FIRST } else { SECOND }, step, "loss", step as f32);
+        }
+        assert_eq!(f.read(), (0..20_000).map(|step| (step, step as f64)).collect::<Vec<_>>());
+        assert!(f.noted.dropped.is_zero());
+    }
+
+    #[test]
+    fn a_file_that_is_written_anew_is_read_anew_and_steps_that_go_back_are_dropped() {
+        let mut f = Fixture::new("loss");
+        f.scalar(FIRST, 1, "loss", 0.5);
+        f.scalar(FIRST, 2, "loss", 0.4);
+        assert_eq!(f.read(), [(1, 0.5), (2, 0.4)]);
+        fs::write(f.path(FIRST), record(&message(2, "loss", 0.3))).unwrap();
+        assert_eq!(f.read(), [(2, 0.3)]);
+        fs::remove_file(f.path(FIRST)).unwrap();
+        assert_eq!(f.read(), []);
+        f.scalar(FIRST, 1, "loss", 0.1);
+        f.scalar(FIRST, 3, "loss", 0.2);
+        assert_eq!(f.read(), [(3, 0.2)]);
+        let said = "1 value at a lower step than the one before, such as \"loss: 0.1 at step 1\"";
+        assert_eq!(f.noted.dropped.to_string(), said);
+    }
+
+    #[test]
+    fn what_is_damaged_is_told_and_what_can_be_found_behind_it_is_read() {
+        let mut f = Fixture::new("loss");
+        let mut damaged = record(&message(2, "loss", 0.4));
+        *damaged.last_mut().unwrap() ^= 1;
+        f.scalar(FIRST, 1, "loss", 0.5);
+        f.append(FIRST, &damaged);
+        f.append(FIRST, &record(b"\xff no message"));
+        f.scalar(FIRST, 3, "loss", 0.3);
+        f.append(FIRST, &[0; 64]);
+        f.scalar(FIRST, 4, "loss", 0.2);
+        f.scalar(SECOND, 5, "loss", 0.1);
+        assert_eq!(f.read(), [(1, 0.5), (3, 0.3), (5, 0.1)]);
+        f.scalar(FIRST, 6, "loss", 0.0);
+        assert_eq!(f.read(), []);
+        let said = format!("3 damaged records of event files, such as \"{FIRST}\"");
+        assert_eq!(f.noted.dropped.to_string(), said);
+    }
+
+    #[test]
+    fn a_record_that_is_too_long_is_skipped_as_it_comes() {
+        let mut f = Fixture::new("loss");
+        let long = record(&vec![0; MAX_RECORD as usize + 1]);
+        f.append(FIRST, &long[..1000]);
+        assert_eq!(f.read(), []);
+        f.append(FIRST, &long[1000..]);
+        f.scalar(FIRST, 1, "loss", 0.5);
+        f.append(FIRST, &long);
+        f.append(FIRST, &long);
+        f.scalar(FIRST, 2, "loss", 0.4);
+        assert_eq!(f.read(), [(1, 0.5), (2, 0.4)]);
+        assert!(f.noted.dropped.is_zero(), "images are nothing that is missed");
+    }
+
+    #[test]
+    fn steps_and_values_that_cannot_be_taken_are_told() {
+        let mut f = Fixture::new("loss");
+        f.scalar(FIRST, -1, "loss", 0.5);
+        f.scalar(FIRST, 1, "loss", f32::NAN);
+        let read = f.read();
+        assert!(read.len() == 1 && read[0].1.is_nan(), "{read:?}");
+        let said = "1 non-finite value, 1 line with an impossible step, such as \"loss: 0.5 at step -1\"";
+        assert_eq!(f.noted.dropped.to_string(), said);
+    }
+
+    #[test]
+    fn another_folder_is_read_but_for_what_was_there_before() {
+        let mut f = Fixture::new("loss");
+        let shared = f.dir.path().join("shared");
+        fs::create_dir_all(&shared).unwrap();
+        fs::write(shared.join(FIRST), record(&message(1, "loss", 0.9))).unwrap();
+        f.events = Events::new(f.dir.path().join("logs"), &f.parser).and(&shared);
+        assert_eq!(f.read(), []);
+        fs::write(shared.join(SECOND), record(&message(1, "loss", 0.5))).unwrap();
+        assert_eq!(f.read(), [(1, 0.5)]);
+        f.scalar(FIRST, 2, "loss", 0.4);
+        assert_eq!(f.read(), [(2, 0.4)]);
+    }
+
+    #[test]
+    fn links_are_not_followed() {
+        let mut f = Fixture::new("loss");
+        let elsewhere = f.dir.path().join("elsewhere");
+        fs::create_dir_all(&elsewhere).unwrap();
+        fs::write(elsewhere.join(FIRST), record(&message(1, "loss", 0.9))).unwrap();
+        f.append("x", b"");
+        std::os::unix::fs::symlink(&elsewhere, f.path("folder")).unwrap();
+        std::os::unix::fs::symlink(elsewhere.join(FIRST), f.path(SECOND)).unwrap();
+        std::os::unix::fs::symlink(f.path("."), f.path("itself")).unwrap();
+        assert_eq!(f.read(), []);
+    }
+
+    #[test]
+    fn where_nothing_was_read_what_there_is_instead_is_told() {
+        let mut f = Fixture::new("accuracy");
+        assert_eq!(f.events.why_nothing("accuracy"), "there are no event files");
+        f.append(FIRST, &record(b""));
+        f.read();
+        assert_eq!(f.events.why_nothing("accuracy"), "there is no scalar in the event files");
+        f.scalar(FIRST, 1, "loss", 0.5);
+        f.scalar(FIRST, 1, "val/Accuracy", 0.5);
+        f.read();
+        let said = "there are the tags val/Accuracy, loss; did you mean val/Accuracy?";
+        assert_eq!(f.events.why_nothing("val_accuracy"), said);
+        assert_eq!(f.events.why_nothing("reward"), "there are the tags loss, val/Accuracy");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn any_pieces_of_a_file_give_the_same_reports(cuts in prop::collection::vec(0usize..60, 0..40)) {
+            let mut f = Fixture::new("loss");
+            let bytes: Vec<u8> = (1..20).flat_map(|step| record(&message(step, "loss", step as f32))).collect();
+            let (mut rest, mut reports) = (bytes.as_slice(), Vec::new());
+            for cut in cuts {
+                let (piece, behind) = rest.split_at(cut.min(rest.len()));
+                f.append(FIRST, piece);
+                reports.extend(f.read());
+                rest = behind;
+            }
+            f.append(FIRST, rest);
+            reports.extend(f.read());
+            prop_assert_eq!(reports, (1..20).map(|step| (step, step as f64)).collect::<Vec<_>>());
+            prop_assert!(f.noted.dropped.is_zero());
+        }
+
+        #[test]
+        fn any_bytes_are_read_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..200), at in 0usize..100, byte in any::<u8>()) {
+            let mut f = Fixture::new("loss");
+            f.append(SECOND, &bytes);
+            let mut damaged = record(&message(1, "loss", 0.5)).repeat(2);
+            let at = at % damaged.len();
+            damaged[at] = byte;
+            f.append(FIRST, &damaged);
+            f.read();
+        }
     }
 }

@@ -1606,8 +1606,6 @@ fn whatever_is_seen_a_second_look_writes_nothing_more() {
 /// A Trial ends the same as a Job and as a process: each ending is seen by the observers of both shells, and lived
 /// through by the one life.
 mod both_shells {
-    use std::path::Path;
-
     use super::*;
     use crate::core::life::RunSeen;
     use crate::job::Deadline;
