@@ -16,7 +16,8 @@ pub enum SidecarLine {
     Report {
         /// UID of the pod.
         pod: String,
-        /// Which content of the metrics file it is from; see [`FollowedLine`](super::FollowedLine).
+        /// Which content of the metrics file it is from; see [`FollowedLine`](super::FollowedLine). With the offset it
+        /// increases from report to report, also where there is no file.
         generation: u32,
         /// Where the trainer's line ends in that content, in bytes; where the line holds several reports, those before its
         /// last one are a few bytes before it: (generation, offset) increases from report to report.
