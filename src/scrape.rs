@@ -8,7 +8,7 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio::sync::mpsc::{Receiver, channel, error::TryRecvError};
+use tokio::sync::mpsc::{Receiver, channel};
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
@@ -72,10 +72,7 @@ impl Scraper {
 
     /// The next page that was fetched, or why there is none; None where nothing is waiting.
     pub fn next(&mut self) -> Option<Result<String, Error>> {
-        match self.pages.try_recv() {
-            Ok(page) => Some(page),
-            Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-        }
+        self.pages.try_recv().ok()
     }
 }
 

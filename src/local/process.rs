@@ -393,22 +393,21 @@ impl Running {
         self.hold = None;
     }
 
-    /// Reads what was reported since the last call. Returns whether anything was.
-    ///
-    /// # Errors
-    /// Why it cannot be read.
-    pub fn poll(&mut self, study: &core::Study) -> Result<bool, String> {
-        self.take(false, study)
+    /// Reads what was reported since the last call. Returns whether anything was. What cannot be read now is read later, or
+    /// told at the end.
+    pub fn poll(&mut self, study: &core::Study) -> bool {
+        self.take(false, study).0
     }
 
     /// Reads what is left once the trainer has ended.
     ///
     /// # Errors
-    /// Why it cannot be read, or why nothing was read of the objective, where that is known.
+    /// Why not all of it can be read, or why nothing was read of the objective, where that is known.
     pub fn finish(&mut self, study: &core::Study) -> Result<(), String> {
         loop {
-            self.take(true, study)?;
+            let (_, read) = self.take(true, study);
             if !self.intake.more_waiting() {
+                read?;
                 break;
             }
         }
@@ -419,7 +418,8 @@ impl Running {
         }
     }
 
-    fn take(&mut self, is_last: bool, study: &core::Study) -> Result<bool, String> {
+    /// Reads a piece: whether there is a new observation, and what kept it from being read.
+    fn take(&mut self, is_last: bool, study: &core::Study) -> (bool, Result<(), String>) {
         let rungs = study.pruner.as_ref().map(|pruner| pruner.rungs()).unwrap_or_default();
         let Running { readings, intake, .. } = self;
         let (mut reports, now) = (Vec::new(), Timestamp::now());
@@ -431,7 +431,7 @@ impl Running {
         if !reports.is_empty() {
             self.reported = Instant::now();
         }
-        read.map(|()| taken)
+        (taken, read)
     }
 
     /// How it stands as a run.

@@ -380,8 +380,7 @@ impl Sweep {
 
     /// Reads new observations. Returns whether there are any.
     fn poll(&mut self) -> bool {
-        // What cannot be read now is read later, or missed at the end, where it is said.
-        self.trials.observe(|process| process.poll(&self.valid.core).unwrap_or(false))
+        self.trials.observe(|process| process.poll(&self.valid.core))
     }
 
     /// Trials that have run, or reported nothing, for longer than they may have failed, and are told to end. Returns

@@ -18,11 +18,16 @@ use super::unread::instead;
 /// What the name of an event file holds.
 const MARK: &str = "tfevents";
 
-/// How often a folder is looked at for new files. Known ones are read at every call.
+/// How often a folder is looked at for new files; where looking takes long, less often. Known ones are read at every call.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// How deep folders are looked into, how many entries are looked at, and how many event files are read.
+/// How many times as long as it takes to look nobody looks again.
+const REST: u32 = 20;
+
+/// How deep folders are looked into, how many of them wait to be looked into, how many entries are looked at, and how many event
+/// files are read.
 const MAX_DEPTH: usize = 12;
+const MAX_FOLDERS: usize = 2_000;
 const MAX_ENTRIES: usize = 20_000;
 const MAX_FILES: usize = 1_000;
 
@@ -151,7 +156,8 @@ pub(super) enum Followed<'a> {
 pub(super) struct EventFollower {
     folders: Vec<Folder>,
     files: BTreeMap<Key, EventFile>,
-    looked: Option<Instant>,
+    /// When to look for new files again.
+    next_look: Option<Instant>,
     more_waiting: bool,
     /// Records that were skipped because they are longer than [`MAX_RECORD`](record::MAX_RECORD).
     long: u64,
@@ -184,7 +190,7 @@ impl EventFollower {
     /// A follower of the folder at `path`, which need not exist yet.
     pub fn new(path: impl Into<PathBuf>) -> EventFollower {
         let folder = Folder { path: path.into(), ignored: BTreeSet::new() };
-        EventFollower { folders: vec![folder], files: BTreeMap::new(), looked: None, more_waiting: false, long: 0 }
+        EventFollower { folders: vec![folder], files: BTreeMap::new(), next_look: None, more_waiting: false, long: 0 }
     }
 
     /// Follows another folder as well, but for the files that are in it now.
@@ -202,7 +208,7 @@ impl EventFollower {
     /// A folder or a file cannot be read. What can be is, and nothing is lost by it: poll again.
     pub fn poll(&mut self, is_last: bool, mut each: impl FnMut(Followed)) -> io::Result<()> {
         let mut result = Ok(());
-        if !self.more_waiting && (is_last || self.looked.is_none_or(|looked| looked.elapsed() >= LOOK)) {
+        if !self.more_waiting && (is_last || self.next_look.is_none_or(|next| Instant::now() >= next)) {
             result = self.look();
         }
         self.more_waiting = false;
@@ -233,8 +239,7 @@ impl EventFollower {
 
     /// Looks for new files.
     fn look(&mut self) -> io::Result<()> {
-        self.looked = Some(Instant::now());
-        let mut result = Ok(());
+        let (began, mut result) = (Instant::now(), Ok(()));
         for Folder { path, ignored } in &self.folders {
             let (found, looked) = files(path, ignored);
             result = result.and(looked);
@@ -248,6 +253,7 @@ impl EventFollower {
                 }
             }
         }
+        self.next_look = Some(Instant::now() + LOOK.max(began.elapsed() * REST));
         result
     }
 }
@@ -276,8 +282,10 @@ fn files(root: &Path, ignored: &BTreeSet<PathBuf>) -> (Vec<(PathBuf, String)>, i
         for entry in listed.flatten() {
             entries += 1;
             if entries > MAX_ENTRIES {
-                let message = format!("there are more than {MAX_ENTRIES} files and folders");
-                return (files, Err(io::Error::other(message)));
+                return (files, Err(io::Error::other(format!("there are more than {MAX_ENTRIES} files and folders"))));
+            }
+            if folders.len() > MAX_FOLDERS {
+                return (files, Err(io::Error::other(format!("there are more than {MAX_FOLDERS} folders"))));
             }
             let name = entry.file_name().to_string_lossy().into_owned();
             match entry.file_type() {

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// How many tags and folders are told apart: what a trainer writes is bounded here.
+/// How many tags and folders are told apart, and how long one may be, in bytes: what a trainer writes is bounded here.
 const MAX_TAGS: usize = 1024;
+const LONGEST: usize = 1024;
 
 /// The tags of a run, and what each is called.
 #[derive(Clone, Debug)]
@@ -41,7 +42,8 @@ impl Tags {
     /// folders; where several are, the first one that came stands, and one that is named in full goes before.
     pub fn name(&mut self, folder: &str, tag: &str) -> Named {
         let full = joined(folder, tag);
-        if self.seen.len() < MAX_TAGS && !self.seen.contains(&full) {
+        let is_short = full.len() <= LONGEST;
+        if is_short && self.seen.len() < MAX_TAGS && !self.seen.contains(&full) {
             self.seen.insert(full.clone());
         }
         if let Some(wanted) = self.wanted.iter().find(|wanted| names(wanted, folder, tag)) {
@@ -56,7 +58,7 @@ impl Tags {
             }
             return Named::Elsewhere;
         }
-        if self.first.len() < MAX_TAGS && !self.first.contains_key(tag) {
+        if is_short && self.first.len() < MAX_TAGS && !self.first.contains_key(tag) {
             self.first.insert(tag.to_owned(), folder.to_owned());
         }
         let is_first = self.first.get(tag).is_none_or(|first| first == folder);
@@ -128,6 +130,10 @@ mod tests {
             assert_eq!(tags.name("", &i.to_string()), metric(&i.to_string()));
         }
         assert_eq!((tags.seen.len(), tags.first.len()), (MAX_TAGS, MAX_TAGS));
+        let mut tags = Tags::new(["loss".to_owned()]);
+        let long = "x".repeat(2 * LONGEST);
+        assert_eq!(tags.name("", &long), metric(&long));
+        assert_eq!((tags.seen.len(), tags.first.len()), (0, 0));
         assert_eq!(tags.name("", "loss"), metric("loss"));
     }
 }
