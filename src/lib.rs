@@ -8,6 +8,7 @@
 //! - [`api`]: the wire types Study and Trial, and their CRDs.
 //! - [`validate`]: from a spec to a valid study, or to every problem with its field path.
 //! - [`job`]: from a Trial to its Job, as pure functions.
+//! - `intake`: the metrics of a run, wherever they are; `scrape`: pages of metrics from a trainer on this machine.
 //! - [`sidecar`]: what runs beside a trainer in a cluster.
 //! - [`controller`]: the Kubernetes shell; [`local`]: the process shell.
 //! - [`ask_tell`]: sampler and pruner for other programs, as JSON lines.
@@ -19,12 +20,14 @@ pub mod cli;
 pub mod controller;
 pub mod core;
 pub mod input;
+mod intake;
 pub mod job;
 pub mod last_words;
 pub mod local;
 pub mod metrics;
 mod plan;
 mod probe;
+mod scrape;
 pub mod shown;
 pub mod sidecar;
 pub mod validate;

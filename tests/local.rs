@@ -454,6 +454,165 @@ fn a_missing_metric_is_explained() {
     assert_eq!(sandbox.trials()[0]["status"]["conditions"][0]["reason"], "MetricsMissing");
 }
 
+/// A sandbox whose objective and metrics are others.
+fn sandbox_with(spec: &Spec, objective: &str, metrics: &str) -> Sandbox {
+    let sandbox = Sandbox::new(spec);
+    let text = spec.text().replace("metric: score", &format!("metric: {objective}"));
+    sandbox.write(&text.replace("metrics: {file: {}}", &format!("metrics: {metrics}")));
+    fs::copy(EVENT_FILE, sandbox.path("events")).unwrap();
+    sandbox
+}
+
+/// An event file of PyTorch's writer; its first 300 bytes hold the first step, and a part of the second.
+const EVENT_FILE: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/events/pytorch/events.out.tfevents.1700000000.host");
+
+/// (phase, last step, value) of each trial.
+fn results(sandbox: &Sandbox) -> Vec<(String, u64, f64)> {
+    let result = |trial: &Value| {
+        let status = &trial["status"];
+        let objective = &status["objectives"][0];
+        let phase = status["phase"].as_str().unwrap().to_owned();
+        (phase, objective["step"].as_u64().unwrap_or(0), objective["value"].as_f64().unwrap_or(f64::NAN))
+    };
+    sandbox.trials().iter().map(result).collect()
+}
+
+#[test]
+fn event_files_in_the_folder_of_each_trial_are_read_and_a_pruner_sees_them_while_they_grow() {
+    let spec = Spec {
+        fields: "maxTrials: 4\nparallelism: 2\nmaxFailedTrials: 0\nsampler: {random: {}}",
+        script: r#"
+            mkdir "$SWEEP_METRICS/run"
+            file="$SWEEP_METRICS/run/events.out.tfevents.1700000000.host"
+            head -c 300 events > "$file"; sleep 0.5; tail -c +301 events >> "$file""#,
+        ..Spec::default()
+    };
+    let sandbox = sandbox_with(&spec, "val/accuracy", "{tensorBoard: {}}");
+    sandbox.run(&[]).ended(0);
+    assert_eq!(results(&sandbox), vec![("Succeeded".to_owned(), 5, 0.8); 4]);
+    let status = &sandbox.trials()[0]["status"];
+    let others: Vec<&str> =
+        status["metrics"].as_sequence().unwrap().iter().map(|metric| metric["name"].as_str().unwrap()).collect();
+    assert_eq!(others, ["loss/train"]);
+    assert_eq!(status["observations"][0]["steps"].as_sequence().unwrap().len(), 5);
+}
+
+#[test]
+fn trials_that_run_one_after_the_other_may_write_event_files_to_one_folder() {
+    let spec = Spec {
+        fields: "maxTrials: 3\nparallelism: 1\nmaxFailedTrials: 0\nsampler: {random: {}}",
+        script: r#"
+            mkdir -p logs; file="logs/events.out.tfevents.170000000$SWEEP_TRIAL_INDEX.host"
+            if [ "$SWEEP_TRIAL_INDEX" = 1 ]; then head -c 300 events > "$file"; else cp events "$file"; fi"#,
+        ..Spec::default()
+    };
+    let sandbox = sandbox_with(&spec, "val/accuracy", "");
+    let path = sandbox.path("logs").display().to_string();
+    let text = fs::read_to_string(sandbox.path("study.yaml")).unwrap();
+    let text = text.replace("metrics: \n", &format!("metrics: {{tensorBoard: {{path: {path}}}}}\n"));
+    sandbox.write(&text);
+    sandbox.run(&[]).ended(0);
+    let found = results(&sandbox);
+    assert_eq!((&found[0], &found[2]), (&("Succeeded".to_owned(), 5, 0.8), &("Succeeded".to_owned(), 5, 0.8)));
+    assert!(found[1].0 == "Succeeded" && found[1].1 < 5, "{found:?}");
+
+    sandbox
+        .write(&text.replace("parallelism: 1", "parallelism: 2").replace("maxFailedTrials: 0", "maxFailedTrials: 9"));
+    let run = sandbox.run(&["--dir", "at-once"]);
+    run.ended(1)
+        .says(&format!("spec.metrics.tensorBoard.path (trials that run at once would share {path}"))
+        .says("MetricsMissing: the trainer ended without reporting val/accuracy; looked for the tag val/accuracy in event files")
+        .says("there are no event files");
+}
+
+#[test]
+fn a_tag_that_is_missing_is_told_with_those_that_there_are() {
+    let spec = Spec {
+        fields: "maxTrials: 1\nmaxFailedTrials: 0\nsampler: {random: {}}",
+        script: r#"cp events "$SWEEP_METRICS/events.out.tfevents.1.host""#,
+        ..Spec::default()
+    };
+    let sandbox = sandbox_with(&spec, "accuracy", "{tensorBoard: {}}");
+    let run = sandbox.run(&[]).ended(1);
+    run.says("looked for the tag accuracy in event files in the folder $SWEEP_METRICS (")
+        .says("; there are the tags val/accuracy, loss/train; did you mean val/accuracy?");
+}
+
+/// A port on which nobody listens.
+fn free_port() -> u16 {
+    std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+}
+
+/// Answers requests at `port` with one page after the other, each until it was read; then touches the file `done`.
+fn serve(port: u16, started: &Path, pages: &[&str], done: &Path) {
+    use std::io::{Read, Write};
+    let limit = Instant::now() + LIMIT;
+    while !started.exists() {
+        assert!(Instant::now() < limit, "the trainer did not start");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let listener = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
+    for page in pages {
+        let (mut stream, _) = listener.accept().unwrap();
+        let _ = stream.read(&mut [0; 4096]).unwrap();
+        stream.write_all(format!("HTTP/1.0 200 OK\r\n\r\n{page}").as_bytes()).unwrap();
+    }
+    // What the last page says is read before the trainer ends.
+    std::thread::sleep(Duration::from_millis(300));
+    fs::write(done, "").unwrap();
+}
+
+#[test]
+fn a_page_of_metrics_is_read_while_the_trainer_runs() {
+    let spec = Spec {
+        fields: "maxTrials: 1\nsampler: {random: {}}",
+        script: r#"[ "$SWEEP_METRICS_PORT" -gt 0 ]; touch started; while [ ! -e done ]; do sleep 0.05; done"#,
+        ..Spec::default()
+    };
+    let port = free_port();
+    let sandbox = sandbox_with(&spec, "score", &format!("{{prometheus: {{port: {port}}}}}"));
+    let (started, done) = (sandbox.path("started"), sandbox.path("done"));
+    let server = std::thread::spawn(move || {
+        let pages = ["epoch_total 1\nscore 0.5\nloss 3\n", "epoch_total 2\nscore 0.7\nloss 2\n"];
+        serve(port, &started, &pages, &done);
+    });
+    sandbox.run(&[]).ended(0);
+    server.join().unwrap();
+    assert_eq!(results(&sandbox), [("Succeeded".to_owned(), 2, 0.7)]);
+    assert_eq!(sandbox.trials()[0]["status"]["metrics"][0]["name"], "loss");
+}
+
+#[test]
+fn a_page_that_is_missing_is_told_and_so_is_one_that_trials_would_share() {
+    let spec = Spec {
+        fields: "maxTrials: 2\nparallelism: 2\nmaxFailedTrials: 0\nsampler: {random: {}}",
+        script: "echo \"port $SWEEP_METRICS_PORT\"; sleep 0.2",
+        ..Spec::default()
+    };
+    let port = free_port();
+    let metrics = format!("{{prometheus: {{port: {port}}}}}");
+    let sandbox = sandbox_with(&spec, "score", &metrics);
+    let run = sandbox.run(&[]).ended(1);
+    run.says(&format!(
+        "spec.metrics.prometheus.port (trials that run at once cannot share {port}: each is to listen on"
+    ))
+    .says("looked for the metric score at http://127.0.0.1:")
+    .says("; nobody listens there");
+    let ports = ["t-0000", "t-0001"].map(|trial| {
+        let log = fs::read_to_string(sandbox.state().join(format!("logs/{trial}.log"))).unwrap();
+        log.lines().last().unwrap().to_owned()
+    });
+    assert!(ports[0] != ports[1] && ports.iter().all(|said| !said.ends_with(&port.to_string())), "{ports:?}");
+
+    let spec = Spec { fields: "maxTrials: 1\nsampler: {random: {}}", ..spec };
+    let sandbox = sandbox_with(&spec, "score", &metrics);
+    let _other = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let said =
+        format!("cannot start trial t-0000: port {port} of spec.metrics.prometheus is in use by another program");
+    sandbox.run(&[]).ended(1).says(&said);
+}
+
 #[test]
 fn a_trial_that_ends_with_nan_has_failed_and_is_never_the_best() {
     let sandbox = Sandbox::new(&Spec {

@@ -43,7 +43,7 @@ const CHECKPOINT: Duration = Duration::from_secs(60);
 pub struct Reports {
     /// What was read.
     pub readings: Readings,
-    /// Why the sidecar cannot read the metrics file.
+    /// Why the sidecar cannot read the metrics.
     pub problem: Option<String>,
     /// The sidecar has said that nothing more will come.
     pub ended: bool,
@@ -76,10 +76,7 @@ pub struct Followed {
 impl Followed {
     /// The log of `pod` that carries the metrics of a Trial of `study` which runs in the container `trainer`.
     pub fn new(study: &ValidStudy, pod: &Pod, trainer: &str) -> Followed {
-        let container = match study.template.source {
-            Source::File => SIDECAR_CONTAINER,
-            Source::Stdout => trainer,
-        };
+        let container = if study.template.source.has_sidecar() { SIDECAR_CONTAINER } else { trainer };
         Followed {
             namespace: pod.namespace().unwrap_or_default(),
             pod: pod.name_any(),
@@ -430,7 +427,7 @@ impl Log {
     }
 
     async fn rest(&mut self) -> Result<Option<Vec<u8>>, Error> {
-        if self.followed.source == Source::File {
+        if self.followed.source.has_sidecar() {
             return self.read(Reading::Rest).await.map(|()| None);
         }
         // Its last lines are asked for in any case, and mostly all that is left is in them.
@@ -457,7 +454,7 @@ impl Log {
 
     async fn read(&mut self, reading: Reading) -> Result<(), Error> {
         self.position.reopen();
-        let is_sidecar = self.followed.source == Source::File;
+        let is_sidecar = self.followed.source.has_sidecar();
         let params = LogParams {
             container: Some(self.followed.container.clone()),
             follow: reading == Reading::Stream,
@@ -516,10 +513,7 @@ impl Log {
 
     /// Takes a line; whether it changed anything.
     fn line(&mut self, line: Line) -> bool {
-        match self.followed.source {
-            Source::File => self.sidecar_line(line),
-            Source::Stdout => self.trainer_line(line),
-        }
+        if self.followed.source.has_sidecar() { self.sidecar_line(line) } else { self.trainer_line(line) }
     }
 
     fn sidecar_line(&mut self, line: Line) -> bool {

@@ -98,9 +98,16 @@ fn pod(template: &Template, environment: &[(String, String)], settings: &Sidecar
         }
     }
     if template.source.has_sidecar() {
-        prepend_environment(trainer, &[("SWEEP_METRICS".to_owned(), METRICS_FILE.to_owned())]);
-        append(trainer, "volumeMounts", json!({"name": METRICS_VOLUME, "mountPath": METRICS_DIR}));
-        append(&mut pod, "volumes", json!({"name": METRICS_VOLUME, "emptyDir": {"sizeLimit": "1Gi"}}));
+        let shared = shared(template);
+        if let Some((variable, value)) = template.source.variable().zip(shared.variable) {
+            prepend_environment(trainer, &[(variable.to_owned(), value)]);
+        }
+        if let Some(at) = shared.trainers_mount {
+            append(trainer, "volumeMounts", json!({"name": METRICS_VOLUME, "mountPath": at}));
+        }
+        if let Some(size) = shared.size {
+            append(&mut pod, "volumes", json!({"name": METRICS_VOLUME, "emptyDir": {"sizeLimit": size}}));
+        }
         append(&mut pod, "initContainers", sidecar::container(template, settings, root));
         for secret in settings.pull_secrets.iter().map(|name| json!({"name": name})) {
             if !pod["imagePullSecrets"].as_array().is_some_and(|theirs| theirs.contains(&secret)) {
@@ -109,6 +116,32 @@ fn pod(template: &Template, environment: &[(String, String)], settings: &Sidecar
         }
     }
     pod
+}
+
+/// What a trainer and its sidecar share.
+struct Shared<'a> {
+    /// What the variable of the source says.
+    variable: Option<String>,
+    /// Where our volume is in the trainer's container.
+    trainers_mount: Option<&'a str>,
+    /// How large our volume may become.
+    size: Option<&'static str>,
+}
+
+fn shared(template: &Template) -> Shared<'_> {
+    match (&template.events, &template.prometheus) {
+        // Images, histograms and graphs are in event files, too.
+        (Some(folder), _) => Shared {
+            variable: Some(folder.path.clone()),
+            trainers_mount: Some(folder.path.as_str()).filter(|_| folder.is_ours),
+            size: Some("10Gi").filter(|_| folder.is_ours),
+        },
+        // The sidecar's own, for what it has read.
+        (None, Some(page)) => Shared { variable: Some(page.port.to_string()), trainers_mount: None, size: Some("1Mi") },
+        (None, None) => {
+            Shared { variable: Some(METRICS_FILE.to_owned()), trainers_mount: Some(METRICS_DIR), size: Some("1Gi") }
+        }
+    }
 }
 
 /// Ours stand first, so that the user's may refer to them. Kubernetes expands `$(…)` in values, and

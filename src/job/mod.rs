@@ -1,6 +1,7 @@
 //! Pure builders: from a Study's job template and a Trial to the Job that runs it. No client in here.
 
 mod environment;
+mod events;
 mod manifest;
 mod references;
 mod sidecar;
@@ -15,7 +16,7 @@ pub use template::{Deadline, Template, trainer_of};
 /// The metrics file as the trainer's container sees it.
 pub const METRICS_FILE: &str = "/run/sweep-operator/metrics.jsonl";
 
-/// Where the volume of the metrics file is mounted.
+/// Where the volume of the metrics file, or of event files, is mounted.
 const METRICS_DIR: &str = "/run/sweep-operator";
 
 /// The volume of the metrics file.

@@ -27,8 +27,8 @@ pub(super) struct Scope<'a> {
     pub parameters: &'a [ParameterSpec],
     /// The container.
     pub container: &'a Value,
-    /// Whether `SWEEP_METRICS` is set: in the trainer, where the source is the file.
-    pub has_metrics_file: bool,
+    /// The variable that says where metrics go: in the trainer, where its source has one.
+    pub metrics: Option<&'static str>,
     /// Whether the Job controller adds `JOB_COMPLETION_INDEX`.
     pub is_indexed: bool,
 }
@@ -137,7 +137,14 @@ impl Scope<'_> {
             return format!("{stays}: no shell reads it, and Kubernetes replaces names of variables only");
         }
         if name == "SWEEP_METRICS" {
-            return format!("{stays}: SWEEP_METRICS is set for the trainer alone, and with `metrics: {{file: {{}}}}`");
+            return format!(
+                "{stays}: SWEEP_METRICS is set for the trainer alone, and with `metrics: {{file: {{}}}}` or tensorBoard"
+            );
+        }
+        if name == "SWEEP_METRICS_PORT" {
+            return format!(
+                "{stays}: SWEEP_METRICS_PORT is set for the trainer alone, and with `metrics: {{prometheus: …}}`"
+            );
         }
         let in_env = list(self.container, "env").any(|variable| variable["name"] == name);
         match reader {
@@ -158,7 +165,7 @@ impl Scope<'_> {
         let before = if let Reader::Variable(position) = reader { position } else { usize::MAX };
         OURS.contains(&name)
             || name.starts_with("KUBERNETES_")
-            || name == "SWEEP_METRICS" && self.has_metrics_file
+            || self.metrics == Some(name)
             // The Job controller adds it behind the others.
             || name == "JOB_COMPLETION_INDEX" && self.is_indexed && before == usize::MAX
             || list(self.container, "env").take(before).any(|variable| variable["name"] == name)

@@ -1,9 +1,9 @@
-//! The native sidecar (KEP-753) that follows the metrics file and prints it for the operator.
+//! The native sidecar (KEP-753) that follows the trainer's metrics and prints them for the operator.
 
 use serde_json::{Value, json};
 
 use super::template::Template;
-use crate::metrics::Grammar;
+use crate::metrics::{Grammar, PrometheusSpec};
 
 use super::{METRICS_DIR, METRICS_FILE, METRICS_VOLUME};
 
@@ -28,14 +28,27 @@ pub struct SidecarSettings {
 /// The sidecar's container. Restricted; no user is named, since OpenShift picks one, unless the pod runs as root.
 pub fn container(template: &Template, settings: &SidecarSettings, pod_runs_as_root: bool) -> Value {
     let resources = json!({"cpu": settings.cpu, "memory": settings.memory});
-    let mut arguments = vec![
-        "sidecar".to_owned(),
-        format!("--file={METRICS_FILE}"),
-        format!("--objective={}={:?}", template.metric, template.direction),
-    ];
+    let ours = |is_read_only: bool| {
+        let mut mount = json!({"name": METRICS_VOLUME, "mountPath": METRICS_DIR});
+        if is_read_only {
+            mount["readOnly"] = json!(true);
+        }
+        mount
+    };
+    let (place, mount) = match (&template.events, &template.prometheus) {
+        (Some(folder), _) => (vec![format!("--tensor-board={}", escaped(&folder.path))], folder.mount.clone()),
+        (None, Some(page)) => {
+            let path = page.path.as_deref().unwrap_or(PrometheusSpec::PATH);
+            let state = format!("--state={METRICS_DIR}/reached.json");
+            (vec![format!("--prometheus={}{}", page.port, escaped(path)), state], ours(false))
+        }
+        (None, None) => (vec![format!("--file={METRICS_FILE}")], ours(true)),
+    };
+    let mut arguments = vec!["sidecar".to_owned()];
+    arguments.extend(place);
+    arguments.push(format!("--objective={}={:?}", template.metric, template.direction));
     if *template.grammar != Grammar::default() {
-        // Kubernetes expands `$(…)`, and reads `$$` as one `$`.
-        arguments.push(format!("--grammar={}", json!(*template.grammar)).replace('$', "$$"));
+        arguments.push(format!("--grammar={}", escaped(&json!(*template.grammar).to_string())));
     }
     let mut container = json!({
         "name": SIDECAR_CONTAINER,
@@ -51,7 +64,7 @@ pub fn container(template: &Template, settings: &SidecarSettings, pod_runs_as_ro
             "runAsNonRoot": true,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "volumeMounts": [{"name": METRICS_VOLUME, "mountPath": METRICS_DIR, "readOnly": true}],
+        "volumeMounts": [mount],
     });
     if let Some(policy) = &settings.pull_policy {
         container["imagePullPolicy"] = json!(policy);
@@ -60,4 +73,9 @@ pub fn container(template: &Template, settings: &SidecarSettings, pod_runs_as_ro
         container["securityContext"]["runAsUser"] = json!(65532);
     }
     container
+}
+
+/// A text of which Kubernetes expands nothing: it reads `$$` as one `$`.
+fn escaped(text: &str) -> String {
+    text.replace('$', "$$")
 }

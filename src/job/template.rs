@@ -6,12 +6,13 @@ use std::sync::Arc;
 use k8s_openapi::api::batch::v1::Job;
 use serde_json::{Map, Value};
 
+use super::events::{self, EventsFolder};
 use super::references::Scope;
 use super::sidecar::SIDECAR_CONTAINER;
 use super::{METRICS_DIR, METRICS_VOLUME};
 use crate::api::{Direction, GpuSpec, MetricsSpec, StudySpec};
 use crate::core::fnv1a;
-use crate::metrics::{Grammar, Source};
+use crate::metrics::{Grammar, PrometheusSpec, Source, TensorBoardSpec};
 use crate::validate::{Problem, Problems};
 
 /// A job template that was accepted, with what else of the spec shapes the Job.
@@ -25,6 +26,12 @@ pub struct Template {
     pub source: Source,
     /// What lines with metrics look like.
     pub grammar: Arc<Grammar>,
+    /// Where the trainer writes event files, where it does.
+    pub tensor_board: Option<TensorBoardSpec>,
+    /// Where they are in its container.
+    pub(super) events: Option<EventsFolder>,
+    /// Where the trainer serves a page of metrics, where it does.
+    pub prometheus: Option<PrometheusSpec>,
     /// GPUs of the trainer.
     pub gpu: Option<GpuSpec>,
     /// The objective's metric.
@@ -76,7 +83,25 @@ impl Template {
             let path = format!("{POD}.{list}[{i}]");
             check_container(spec, container, &path, problems);
             let is_trainer = list == "containers" && i == trainer;
-            scope(spec, container, is_trainer && source.has_sidecar()).check(&path, problems);
+            scope(spec, container, source.variable().filter(|_| is_trainer)).check(&path, problems);
+        }
+        let metrics = spec.metrics.clone().unwrap_or_default();
+        let events = match (&metrics.tensor_board, containers.get(trainer)) {
+            (Some(given), Some(container)) => match events::folder(given, pod, container) {
+                Ok(folder) => Some(folder),
+                Err((at, message)) => {
+                    let at = at.map(|at| format!("{POD}.containers[{trainer}].{at}"));
+                    problems.add(at.unwrap_or_else(|| "spec.metrics.tensorBoard.path".to_owned()), message);
+                    None
+                }
+            },
+            _ => None,
+        };
+        if metrics.prometheus.is_some() && pod["hostNetwork"] == true {
+            problems.add(
+                format!("{POD}.hostNetwork"),
+                "two Trials on a node would share the port of spec.metrics.prometheus: leave it out",
+            );
         }
         if let (Some(gpu), Some(trainer)) = (&spec.gpu, containers.get(trainer)) {
             for kind in ["limits", "requests"] {
@@ -94,6 +119,9 @@ impl Template {
             trainer,
             grammar: Arc::new(grammar),
             source,
+            tensor_board: metrics.tensor_board,
+            events,
+            prometheus: metrics.prometheus,
             gpu: spec.gpu.clone(),
             metric: objective.metric.clone(),
             direction: objective.direction,
@@ -137,6 +165,22 @@ impl Template {
         &self.json["spec"]["template"]["spec"]
     }
 
+    /// Where metrics are looked for in the trainer's pod, for a person.
+    pub fn place(&self, trainer: &str) -> String {
+        match self.source {
+            Source::File => "in the file $SWEEP_METRICS".to_owned(),
+            Source::Stdout => format!("in the output of container {trainer}"),
+            Source::TensorBoard => {
+                let path = self.events.as_ref().map_or(METRICS_DIR, |folder| folder.path.as_str());
+                format!("in event files in the folder $SWEEP_METRICS ({path})")
+            }
+            Source::Prometheus => {
+                let url = self.prometheus.as_ref().map(|page| page.url(page.port));
+                format!("at {}", url.unwrap_or_default())
+            }
+        }
+    }
+
     /// The name of the trainer's container.
     pub fn trainer_name(&self) -> &str {
         self.trainer()["name"].as_str().unwrap_or_default()
@@ -146,7 +190,7 @@ impl Template {
     pub fn check_command(&self, spec: &StudySpec, words: &[String], problems: &mut Problems) {
         let words = words.iter().enumerate().map(|(i, word)| (format!("COMMAND[{i}]"), word.as_str()));
         let words: Vec<(String, &str)> = words.collect();
-        scope(spec, self.trainer(), self.source.has_sidecar()).check_words(&words, problems);
+        scope(spec, self.trainer(), self.source.variable()).check_words(&words, problems);
     }
 
     /// Containers without an image: what the API server refuses, and a local run does not need.
@@ -370,9 +414,9 @@ fn trainer(json: &Value, containers: &[Value], problems: &mut Problems) -> usize
     })
 }
 
-fn scope<'a>(spec: &'a StudySpec, container: &'a Value, has_metrics_file: bool) -> Scope<'a> {
+fn scope<'a>(spec: &'a StudySpec, container: &'a Value, metrics: Option<&'static str>) -> Scope<'a> {
     let is_indexed = spec.job_template["spec"]["completionMode"] == "Indexed";
-    Scope { parameters: &spec.parameters, container, has_metrics_file, is_indexed }
+    Scope { parameters: &spec.parameters, container, metrics, is_indexed }
 }
 
 fn check_container(spec: &StudySpec, container: &Value, path: &str, problems: &mut Problems) {

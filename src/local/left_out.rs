@@ -80,9 +80,25 @@ pub struct LeftOut {
     pub instead: String,
 }
 
-/// What a run in the folder `here` leaves out of the template, in a Study's order. `unresolved` are variables.
-pub fn left_out(template: &Template, unresolved: &[LeftOut], hands_out_gpus: bool, here: &Path) -> Vec<LeftOut> {
+/// What a run in the folder `here` leaves out of the template, in a Study's order. `unresolved` are variables; `alone` tells
+/// that one trial runs at a time.
+pub fn left_out(
+    template: &Template,
+    unresolved: &[LeftOut],
+    hands_out_gpus: bool,
+    alone: bool,
+    here: &Path,
+) -> Vec<LeftOut> {
     let mut found = Vec::new();
+    if let Some(path) = template.tensor_board.as_ref().and_then(|events| events.path.as_ref()).filter(|_| !alone) {
+        let instead = format!("trials that run at once would share {path}: each is to write to $SWEEP_METRICS");
+        add(&mut found, "spec.metrics.tensorBoard.path", &instead);
+    }
+    if let Some(page) = template.prometheus.as_ref().filter(|_| !alone) {
+        let port = page.port;
+        let instead = format!("trials that run at once cannot share {port}: each is to listen on $SWEEP_METRICS_PORT");
+        add(&mut found, "spec.metrics.prometheus.port", &instead);
+    }
     if template.gpu.is_some() && !hands_out_gpus {
         add(&mut found, "spec.gpu", "every trial sees all GPUs: --gpus 0,1,… hands them out");
     }
@@ -171,7 +187,7 @@ mod tests {
                     "env": [{"name": "A", "value": "b"}]}],
             }},
         }));
-        assert_eq!(note(&left_out(&template, &[], false, Path::new("/here"))), None);
+        assert_eq!(note(&left_out(&template, &[], false, true, Path::new("/here"))), None);
     }
 
     #[test]
@@ -186,7 +202,7 @@ mod tests {
                     "securityContext": {"runAsUser": 1}}],
             }},
         }));
-        let found = left_out(&template, &[], false, Path::new("/here"));
+        let found = left_out(&template, &[], false, true, Path::new("/here"));
         let said: Vec<String> = found.iter().map(|f| format!("{}: {}", f.path, f.instead)).collect();
         let said = said
             .join("\n")

@@ -157,7 +157,8 @@ fn carry_out(
 /// What differs from a run in a cluster, so that nobody is surprised.
 fn notes(valid: &ValidStudy, launch: &Launch, gpus: Option<&Gpus>) -> Vec<String> {
     let here = std::env::current_dir().unwrap_or_default();
-    let left_out = left_out::left_out(&valid.template, &launch.unresolved, gpus.is_some(), &here);
+    let alone = valid.core.parallelism <= 1;
+    let left_out = left_out::left_out(&valid.template, &launch.unresolved, gpus.is_some(), alone, &here);
     let mut notes: Vec<String> = left_out::note(&left_out).into_iter().collect();
     if gpus.is_some() && valid.template.gpu.is_none() {
         notes.push("note: --gpus is ignored: spec.gpu does not say how many GPUs a trial needs".to_owned());

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -21,8 +22,9 @@ use super::records;
 use super::state::Folder;
 use crate::core;
 use crate::core::life::{End, Fault, How, Reason, RunSeen, Stage};
+use crate::intake::{Intake, Place};
 use crate::job::{Deadline, Source, Template};
-use crate::metrics::{FileFollower, FollowedLine, Grammar, Parser, Readings, Times};
+use crate::metrics::{Grammar, PrometheusSpec, Readings, Times};
 use crate::validate::{Problem, Problems};
 
 /// How much of a log's end, and of a metrics file's beginning, is looked at when a trial has ended.
@@ -131,11 +133,119 @@ pub struct Spawn<'a> {
     /// The variables on top of the user's environment.
     pub environment: &'a BTreeMap<String, String>,
     /// Where metrics are found.
-    pub source: Source,
+    pub metrics: &'a Metrics,
     /// What lines with metrics look like.
     pub grammar: &'a Arc<Grammar>,
     /// How many seconds the trainer may take to end once it was told to.
     pub grace: u64,
+}
+
+/// Where the metrics of a run are found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Metrics {
+    /// In this file.
+    File(PathBuf),
+    /// In the run's log.
+    Output(PathBuf),
+    /// In event files in a folder of the run's own, and in new ones in the trainer's.
+    Events {
+        /// The run's own.
+        folder: PathBuf,
+        /// The trainer's, where no other trial may write to it at the same time.
+        fixed: Option<PathBuf>,
+    },
+    /// On a page.
+    Page {
+        /// The port that the trainer shall listen on.
+        port: u16,
+        /// Where the page is.
+        page: PrometheusSpec,
+    },
+}
+
+impl Metrics {
+    /// Where a run of a trial has its metrics. `alone` tells that no other trial runs at the same time: then a folder or a port
+    /// that the study names can be told to be of this trial.
+    ///
+    /// # Errors
+    /// There is no free port, or the one that the study names is in use.
+    pub fn new(template: &Template, folder: &Folder, trial: &str, number: u32, alone: bool) -> io::Result<Metrics> {
+        Ok(match (&template.tensor_board, &template.prometheus) {
+            (Some(events), _) => Metrics::Events {
+                folder: folder.events(trial, number),
+                fixed: events.path.as_ref().filter(|_| alone).map(PathBuf::from),
+            },
+            (None, Some(page)) => {
+                Metrics::Page { port: free_port(if alone { page.port } else { 0 })?, page: page.clone() }
+            }
+            (None, None) if template.source == Source::Stdout => Metrics::Output(folder.log(trial)),
+            (None, None) => Metrics::File(folder.metrics(trial, number)),
+        })
+    }
+
+    /// What the variable of the source says.
+    pub fn variable(&self) -> Option<String> {
+        match self {
+            Metrics::File(path) | Metrics::Events { folder: path, .. } => Some(path.display().to_string()),
+            Metrics::Page { port, .. } => Some(port.to_string()),
+            Metrics::Output(_) => None,
+        }
+    }
+
+    /// Where they are looked for, for a person.
+    pub fn place(&self) -> String {
+        match self {
+            Metrics::File(path) => format!("in the file $SWEEP_METRICS ({})", path.display()),
+            Metrics::Output(path) => format!("in the output of the trainer ({})", path.display()),
+            Metrics::Events { folder, fixed } => {
+                let fixed =
+                    fixed.as_ref().map_or(String::new(), |fixed| format!(", and in new ones in {}", fixed.display()));
+                format!("in event files in the folder $SWEEP_METRICS ({}){fixed}", folder.display())
+            }
+            Metrics::Page { port, page } => format!("at {} ($SWEEP_METRICS_PORT is {port})", page.url(*port)),
+        }
+    }
+
+    fn intake(&self) -> Place {
+        match self.clone() {
+            Metrics::File(path) => Place::File(path),
+            // What stands in the log now is of earlier runs.
+            Metrics::Output(path) => Place::EndOfFile(path),
+            Metrics::Events { folder, fixed } => Place::Events { folder, fixed },
+            Metrics::Page { port, page } => {
+                Place::Page { port, path: page.path.unwrap_or_else(|| PrometheusSpec::PATH.to_owned()), state: None }
+            }
+        }
+    }
+
+    /// Makes room for a run: what an earlier `sweep run` left there is none of it.
+    fn prepare(&self) -> io::Result<()> {
+        let removed = match self {
+            Metrics::File(path) => fs::remove_file(path),
+            Metrics::Events { folder, .. } => fs::remove_dir_all(folder),
+            Metrics::Output(_) | Metrics::Page { .. } => Ok(()),
+        };
+        match removed {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => match self {
+                Metrics::Events { folder, .. } => fs::create_dir_all(folder),
+                _ => Ok(()),
+            },
+        }
+    }
+}
+
+/// A port of the loopback interface on which nobody listens: `wanted`, or any where that is 0.
+fn free_port(wanted: u16) -> io::Result<u16> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, wanted));
+    let listener = listener.map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            let message = format!("port {wanted} of spec.metrics.prometheus is in use by another program: stop it");
+            io::Error::new(error.kind(), message)
+        }
+        _ => error,
+    });
+    Ok(listener?.local_addr()?.port())
 }
 
 /// A trainer that has ended.
@@ -225,15 +335,11 @@ pub struct Running {
     reported: Instant,
     /// The name of its run.
     name: String,
-    source: Source,
-    metrics: PathBuf,
+    metrics: Metrics,
     log: PathBuf,
     /// Where this run begins in the log.
     log_start: u64,
-    follower: FileFollower,
-    /// Lines that were too long for the follower, of earlier runs or counted already.
-    known_too_long: u64,
-    parser: Parser,
+    intake: Intake,
 }
 
 impl Running {
@@ -247,21 +353,11 @@ impl Running {
         gpus: Vec<String>,
         ended: UnboundedSender<Ended>,
     ) -> io::Result<Running> {
-        let (metrics, log) = (run.folder.metrics(run.trial, run.number), run.folder.log(run.trial));
-        match fs::remove_file(&metrics) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        let log = run.folder.log(run.trial);
+        run.metrics.prepare()?;
         let output = log_with_header(&log, run)?;
         let log_start = output.metadata()?.len();
-        let mut follower = FileFollower::new(if run.source == Source::File { &metrics } else { &log });
-        if run.source == Source::Stdout {
-            // What stands in the log now is of earlier runs.
-            follower.poll()?;
-            while follower.more_waiting() {
-                follower.poll()?;
-            }
-        }
+        let intake = Intake::new(run.metrics.intake(), &[study.objective.metric.as_str()], run.grammar)?;
         let mut child = supervisor(run)
             .envs(run.environment)
             .stdin(Stdio::piped())
@@ -285,13 +381,10 @@ impl Running {
             started: Instant::now(),
             reported: Instant::now(),
             name: super::state::run_name(run.trial, run.number),
-            source: run.source,
-            metrics,
+            metrics: run.metrics.clone(),
             log,
             log_start,
-            known_too_long: follower.too_long(),
-            follower,
-            parser: Parser::new([study.objective.metric.as_str()], run.grammar.clone()),
+            intake,
         })
     }
 
@@ -300,44 +393,45 @@ impl Running {
         self.hold = None;
     }
 
-    /// Reads what was reported since the last call. Returns whether anything was.
-    ///
-    /// # Errors
-    /// The file cannot be read.
-    pub fn poll(&mut self, study: &core::Study) -> io::Result<bool> {
-        let lines = self.follower.poll()?;
-        Ok(self.take(&lines, study))
+    /// Reads what was reported since the last call. Returns whether anything was. What cannot be read now is read later, or
+    /// told at the end.
+    pub fn poll(&mut self, study: &core::Study) -> bool {
+        self.take(false, study).0
     }
 
     /// Reads what is left once the trainer has ended.
     ///
     /// # Errors
-    /// The file cannot be read.
-    pub fn finish(&mut self, study: &core::Study) -> io::Result<()> {
+    /// Why not all of it can be read, or why nothing was read of the objective, where that is known.
+    pub fn finish(&mut self, study: &core::Study) -> Result<(), String> {
         loop {
-            let lines = self.follower.finish()?;
-            self.take(&lines, study);
-            if !self.follower.more_waiting() {
-                return Ok(());
+            let (_, read) = self.take(true, study);
+            if !self.intake.more_waiting() {
+                read?;
+                break;
             }
+        }
+        match (self.readings.reports, &self.metrics) {
+            // What stands in a file is looked at by whoever tells of it.
+            (0, Metrics::Events { .. } | Metrics::Page { .. }) => self.intake.why_nothing().map_or(Ok(()), Err),
+            _ => Ok(()),
         }
     }
 
-    fn take(&mut self, lines: &[FollowedLine], study: &core::Study) -> bool {
-        let Running { readings, parser, .. } = self;
-        let (before, now) = (readings.reports, Timestamp::now());
+    /// Reads a piece: whether there is a new observation, and what kept it from being read.
+    fn take(&mut self, is_last: bool, study: &core::Study) -> (bool, Result<(), String>) {
+        let Running { readings, intake, .. } = self;
+        let (mut reports, now) = (Vec::new(), Timestamp::now());
+        let read = intake.read(is_last, &mut readings.noted, |_, report| reports.push(report));
         let mut taken = false;
-        for line in lines {
-            let times = Times { read: now, written: now };
-            taken |= readings.line(&line.bytes, parser, &study.objective, &study.pruners, times);
+        let times = Times { read: now, written: now };
+        for report in &reports {
+            taken |= readings.report(report, &study.objective, &study.pruners, times);
         }
-        let too_long = self.follower.too_long();
-        readings.noted.dropped.too_long += too_long - self.known_too_long;
-        self.known_too_long = too_long;
-        if readings.reports > before {
+        if !reports.is_empty() {
             self.reported = Instant::now();
         }
-        taken
+        (taken, read)
     }
 
     /// How it stands as a run.
@@ -356,33 +450,24 @@ impl Running {
     }
 
     /// What was read of it. `problem` is why not all of it could be.
-    pub fn read(&self, problem: Option<io::Error>, now: Timestamp) -> records::Read {
+    pub fn read(&self, problem: Option<String>, now: Timestamp) -> records::Read {
         let log = excerpt(&self.log, |length| self.log_start.max(length.saturating_sub(EXCERPT)));
         let log = log.unwrap_or_default();
-        let path = if self.source == Source::File { &self.metrics } else { &self.log };
-        let (content, printed) = match self.source {
-            Source::File => (excerpt(&self.metrics, |_| 0).ok(), Some(log.clone())),
-            Source::Stdout => (Some(log.clone()), None),
+        let (content, printed) = match &self.metrics {
+            Metrics::File(path) => (excerpt(path, |_| 0).ok(), Some(log.clone())),
+            Metrics::Output(_) => (Some(log.clone()), None),
+            Metrics::Events { .. } | Metrics::Page { .. } => (None, Some(log.clone())),
         };
         records::Read {
             readings: self.readings.clone(),
             began: Some(before(now, self.started)),
             reported: (self.readings.reports > 0).then(|| before(now, self.reported)),
-            place: place(self.source, path),
+            place: self.metrics.place(),
             content,
             printed,
             log: Some(log),
-            problem: problem.map(|error| format!("{} cannot be read: {error}", path.display())),
+            problem,
         }
-    }
-}
-
-/// Where metrics are looked for, for a person.
-pub fn place(source: Source, path: &Path) -> String {
-    let path = path.display();
-    match source {
-        Source::File => format!("in the file $SWEEP_METRICS ({path})"),
-        Source::Stdout => format!("in the output of the trainer ({path})"),
     }
 }
 

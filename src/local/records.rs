@@ -117,6 +117,7 @@ fn written(
 fn missing(valid: &ValidStudy, read: &Read) -> String {
     let missing = Missing {
         metric: &valid.core.objective.metric,
+        source: valid.template.source,
         place: &read.place,
         content: read.content.as_deref(),
         printed: read.printed.as_deref(),

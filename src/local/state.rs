@@ -174,6 +174,11 @@ impl Folder {
         self.root.join("logs").join(format!("{trial}.log"))
     }
 
+    /// The folder of the event files of a trial's run.
+    pub fn events(&self, trial: &str, run: u32) -> PathBuf {
+        self.root.join("metrics").join(format!("{trial}-r{run}"))
+    }
+
     /// The metrics file of a trial's run.
     pub fn metrics(&self, trial: &str, run: u32) -> PathBuf {
         self.root.join("metrics").join(format!("{trial}-r{run}.jsonl"))

@@ -12,7 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::descendants;
 use super::gpus::Gpus;
-use super::process::{Ended, Exit, Launch, Progress, Running, Spawn, run_seen};
+use super::process::{Ended, Exit, Launch, Metrics, Progress, Running, Spawn, run_seen};
 use super::records::{self, Read, clipped};
 use super::screen::{self, Screen};
 use super::state::{Folder, StateError, immutable_differences};
@@ -22,7 +22,7 @@ use crate::api::{self, Condition, DesiredState, Note, StopRecord, Study, StudySt
 use crate::core::life::{Action, RunSeen, Wait};
 use crate::core::sampler::Cache;
 use crate::core::{self, Decision, Phase, Proposal, State, Stop, decide};
-use crate::job::{Source, environment};
+use crate::job::environment;
 use crate::validate::{Problem, ValidStudy};
 
 /// How often the metrics of running trials are read.
@@ -349,9 +349,11 @@ impl Sweep {
         let core = &self.valid.core;
         let assignments = &tracked.trial.spec.assignments;
         let mut ours = environment(&core.space, &core.name, &trial, index, assignments);
-        let source = self.valid.template.source;
-        if source == Source::File {
-            ours.push(("SWEEP_METRICS".to_owned(), self.folder.metrics(&trial, number).display().to_string()));
+        let template = &self.valid.template;
+        let metrics = Metrics::new(template, &self.folder, &trial, number, core.parallelism <= 1);
+        let metrics = metrics.map_err(|source| Error::Start { trial: trial.clone(), source })?;
+        if let Some((variable, value)) = template.source.variable().zip(metrics.variable()) {
+            ours.push((variable.to_owned(), value));
         }
         let (command, mut environment) = self.launch.prepare(&ours);
         if !gpus.is_empty() {
@@ -364,9 +366,9 @@ impl Sweep {
             number,
             command: &command,
             environment: &environment,
-            source,
-            grammar: &self.valid.template.grammar,
-            grace: self.valid.template.grace_seconds(),
+            metrics: &metrics,
+            grammar: &template.grammar,
+            grace: template.grace_seconds(),
         };
         let on = if gpus.is_empty() { String::new() } else { format!(" (GPU {})", gpus.join(",")) };
         let again = if number > 1 { format!(" again, run {number}") } else { String::new() };
@@ -379,8 +381,7 @@ impl Sweep {
 
     /// Reads new observations. Returns whether there are any.
     fn poll(&mut self) -> bool {
-        // What cannot be read now is read later, or missed at the end, where it is said.
-        self.trials.observe(|process| process.poll(&self.valid.core).unwrap_or(false))
+        self.trials.observe(|process| process.poll(&self.valid.core))
     }
 
     /// Trials that have run, or reported nothing, for longer than they may have failed, and are told to end. Returns

@@ -32,6 +32,12 @@ pub struct Dropped {
     /// Values of an objective at a lower step than one before.
     #[serde(skip_serializing_if = "is_zero")]
     pub lower_step: u64,
+    /// Records of event files that are damaged; behind one whose length is, nothing more is read of its file.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub damaged: u64,
+    /// Values of a metric that was asked for in event files of another folder than the first ones.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub other_folder: u64,
     /// The first line of which something was dropped, as far as it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", length(max = 200))]
@@ -62,8 +68,10 @@ impl Dropped {
     }
 
     /// Each count with its words for one and for many.
-    fn reasons(&self) -> [(u64, &'static str, &'static str); 6] {
-        let Dropped { too_long, malformed, not_a_number, non_finite, bad_step, lower_step, .. } = *self;
+    fn reasons(&self) -> [(u64, &'static str, &'static str); 8] {
+        let Dropped {
+            too_long, malformed, not_a_number, non_finite, bad_step, lower_step, damaged, other_folder, ..
+        } = *self;
         [
             (too_long, "line that is too long", "lines that are too long"),
             (malformed, "malformed JSON line", "malformed JSON lines"),
@@ -71,6 +79,8 @@ impl Dropped {
             (non_finite, "non-finite value", "non-finite values"),
             (bad_step, "line with an impossible step", "lines with an impossible step"),
             (lower_step, "value at a lower step than the one before", "values at a lower step than the one before"),
+            (damaged, "damaged record of an event file", "damaged records of event files"),
+            (other_folder, "value in event files of another folder", "values in event files of other folders"),
         ]
     }
 }

@@ -8,7 +8,7 @@ use super::others::MAX_NAME;
 pub const MAX_STEP: u64 = 1 << 53;
 
 /// What a line, or an object of it, says.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Found {
     pub step: Step,
     /// The word that named the step.
@@ -42,7 +42,8 @@ impl Step {
         }
     }
 
-    fn from_float(number: f64) -> Step {
+    /// The step that a number is.
+    pub fn from_float(number: f64) -> Step {
         if !(0.0..=MAX_STEP as f64).contains(&number) {
             Step::Impossible
         } else if number.fract() == 0.0 {
@@ -54,7 +55,7 @@ impl Step {
 }
 
 /// The words for a step. Where a JSON object has several of them, the first of this list counts.
-const STEP_WORDS: [&str; 5] = ["step", "epoch", "iteration", "global_step", "iter"];
+pub(super) const STEP_WORDS: [&str; 5] = ["step", "epoch", "iteration", "global_step", "iter"];
 
 /// Whether `word` is one of the built-in words for a step.
 pub(super) fn is_step_word(word: &str) -> bool {

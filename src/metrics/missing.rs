@@ -2,6 +2,7 @@
 
 use super::dropped::Dropped;
 use super::pattern::Grammar;
+use super::source::Source;
 use super::unread::{names_of_numbers, unread};
 
 /// How many names a message lists, and how long one may be.
@@ -13,6 +14,8 @@ const LONGEST_NAME: usize = 64;
 pub struct Missing<'a> {
     /// The metric.
     pub metric: &'a str,
+    /// Where metrics come from.
+    pub source: Source,
     /// Where it was looked for, such as `in the file $SWEEP_METRICS`.
     pub place: &'a str,
     /// What stands there, where that can be looked at.
@@ -31,9 +34,12 @@ impl Missing<'_> {
     /// What was looked for, where, and what stood there instead.
     pub fn message(&self) -> String {
         let Missing { metric, place, .. } = self;
-        let mut message = format!(
-            "the trainer ended without reporting {metric}; looked for lines such as {{\"step\": 1, \"{metric}\": 0.5}} {place}"
-        );
+        let what = match self.source {
+            Source::File | Source::Stdout => format!("lines such as {{\"step\": 1, \"{metric}\": 0.5}}"),
+            Source::TensorBoard => format!("the tag {metric}"),
+            Source::Prometheus => format!("the metric {metric}"),
+        };
+        let mut message = format!("the trainer ended without reporting {metric}; looked for {what} {place}");
         if let Some(problem) = self.problem {
             message += &format!("; {problem}");
         }
@@ -73,6 +79,7 @@ mod tests {
         let dropped = Dropped { non_finite: 2, ..Dropped::default() };
         let file = |content, printed| Missing {
             metric: "accuracy",
+            source: Source::File,
             place: "in the file m.jsonl",
             content,
             printed: Some(printed),
@@ -101,6 +108,19 @@ mod tests {
                 "; not read: \"accuracy=np.float64(0.91)\": np.float64(0.91) is not a plain number",
             ),
             (Missing { dropped: &dropped, ..file(Some(""), "") }, "; dropped: 2 non-finite values"),
+            (
+                Missing { source: Source::TensorBoard, place: "in event files", ..file(None, "") },
+                "; looked for the tag accuracy in event files",
+            ),
+            (
+                Missing {
+                    source: Source::Prometheus,
+                    place: "at http://127.0.0.1:8000/metrics",
+                    problem: Some("nobody listens there"),
+                    ..file(None, "")
+                },
+                "; looked for the metric accuracy at http://127.0.0.1:8000/metrics; nobody listens there",
+            ),
             (Missing { problem: Some("it is a directory"), ..file(None, "") }, "; it is a directory"),
         ];
         for (missing, says) in cases {

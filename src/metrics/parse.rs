@@ -50,8 +50,7 @@ impl Parser {
         let decoded = String::from_utf8_lossy(line);
         let clean = shown_with_tabs(&decoded);
         let line = clean.trim();
-        let Grammar { step, additional, .. } = &*self.grammar;
-        let vocabulary = Vocabulary { objectives: &self.objectives, step: step.as_deref(), additional };
+        let vocabulary = self.vocabulary();
         let is_array = line.strip_prefix('[').is_some_and(|inside| inside.trim_start().starts_with('{'));
         let is_json = is_array || (line.starts_with('{') && !line.starts_with("{'"));
         if !is_json && !self.grammar.patterns.is_empty() && line.len() > pattern::MAX_PATTERN_LINE {
@@ -82,7 +81,19 @@ impl Parser {
         }
     }
 
-    fn report(&mut self, found: Found, line: &str, noted: &mut Noted) -> Option<Report> {
+    /// Which names mean what.
+    pub(super) fn vocabulary(&self) -> Vocabulary<'_> {
+        let Grammar { step, additional, .. } = &*self.grammar;
+        Vocabulary { objectives: &self.objectives, step: step.as_deref(), additional }
+    }
+
+    /// Goes on behind this step, which was reported of each objective before.
+    pub(super) fn resume(&mut self, step: u64) {
+        self.objectives.values_mut().for_each(|last| *last = Some(step));
+    }
+
+    /// What is reported by something that was found; `line` is what is quoted of it where a part of it is dropped.
+    pub(super) fn report(&mut self, found: Found, line: &str, noted: &mut Noted) -> Option<Report> {
         let Found { step, step_word, mut values, others, not_a_number } = found;
         noted.dropped.count(|dropped| &mut dropped.not_a_number, not_a_number, line);
         let has_objective = !values.is_empty();

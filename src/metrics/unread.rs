@@ -68,6 +68,25 @@ pub fn names_of_numbers(text: &str) -> BTreeSet<String> {
     names
 }
 
+/// How many names a message lists.
+const NAMES: usize = 8;
+
+/// What there is instead of a metric, of which nothing was read: `there are the tags loss, val/acc; did you mean val/acc?`.
+/// `kind` is what the names are called. None where there are none.
+pub(super) fn instead(metric: &str, kind: &str, names: &BTreeSet<String>) -> Option<String> {
+    let names: Vec<String> = names.iter().map(|name| short(shown(name).trim())).collect();
+    let is_typo = |name: &&String| strsim::osa_distance(&plain(name), &plain(metric)) <= plain(metric).len() / 4;
+    let near = names.iter().find(|name| plain(name) == plain(metric));
+    let near = near.or_else(|| names.iter().find(|name| is_part(metric, name) || is_part(name, metric)));
+    let near = near.or_else(|| names.iter().find(is_typo));
+    let listed: Vec<&str> =
+        near.into_iter().chain(names.iter().filter(|name| Some(*name) != near)).map(String::as_str).collect();
+    let more = if listed.len() > NAMES { ", …" } else { "" };
+    let question = near.map_or(String::new(), |near| format!("; did you mean {near}?"));
+    let listed = listed.get(..NAMES).unwrap_or(&listed).join(", ");
+    (!names.is_empty()).then(|| format!("there are the {kind} {listed}{more}{question}"))
+}
+
 fn in_json(metric: &str, json: &Json, outermost: bool) -> Option<(Rank, String)> {
     let object = match json {
         Json::Object(object) => object,

@@ -16,7 +16,8 @@ pub enum SidecarLine {
     Report {
         /// UID of the pod.
         pod: String,
-        /// Which content of the metrics file it is from; see [`FollowedLine`](super::FollowedLine).
+        /// Which content of the metrics file it is from; see [`FollowedLine`](super::FollowedLine). With the offset it
+        /// increases from report to report, also where there is no file.
         generation: u32,
         /// Where the trainer's line ends in that content, in bytes; where the line holds several reports, those before its
         /// last one are a few bytes before it: (generation, offset) increases from report to report.
@@ -72,8 +73,8 @@ impl SidecarLine {
 
 /// A number as a caller writes it: NaN and the infinities are strings, which [`quote_non_finite`](super::quote_non_finite)
 /// makes of the words of Python's json.dumps.
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
-pub struct Number(#[serde(deserialize_with = "number::deserialize")] pub f64);
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Number(#[serde(with = "number")] pub f64);
 
 /// Numbers that JSON cannot write are strings: `"NaN"`, `"Infinity"` and `"-Infinity"`.
 mod number {

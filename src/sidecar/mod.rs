@@ -1,4 +1,5 @@
-//! What runs beside the trainer: follows its metrics file and prints every report, for the operator to read.
+//! What runs beside the trainer: follows its metrics, in a file, in event files or on a page, and prints every report, for
+//! the operator to read.
 //!
 //! Standard output carries [`SidecarLine`]s and nothing else. The termination message carries a
 //! [`Summary`](crate::metrics::Summary), for when that output is lost.
@@ -14,15 +15,16 @@ use std::str::FromStr;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::api::Direction;
-use crate::metrics::Grammar;
+use crate::intake::{Intake, Place};
+use crate::metrics::{Grammar, PrometheusSpec};
 use session::Session;
 
-/// Follows a trainer's metrics file and prints its reports as JSON lines.
+/// Follows a trainer's metrics and prints its reports as JSON lines.
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
-    /// The metrics file; it may appear late
-    #[arg(long, env = "SWEEP_METRICS", value_name = "PATH")]
-    pub file: PathBuf,
+    /// Where the metrics are.
+    #[command(flatten)]
+    pub place: PlaceArgs,
     /// A metric to report, the study's objective first; may be given several times
     #[arg(long = "objective", value_name = "METRIC=Maximize|Minimize", required = true)]
     pub objectives: Vec<Objective>,
@@ -35,9 +37,61 @@ pub struct Args {
     /// The container's termination message; left alone where it does not exist
     #[arg(long, value_name = "PATH", default_value = "/dev/termination-log")]
     pub termination_message: PathBuf,
+    /// A file of its own, for going on where it was ended; a page of metrics does not say what it said before
+    #[arg(long, value_name = "PATH")]
+    pub state: Option<PathBuf>,
     /// Seconds between two heartbeats
     #[arg(long, value_name = "SECONDS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub heartbeat: u64,
+}
+
+/// Where the metrics are: exactly one of them.
+#[derive(clap::Args, Clone, Debug, Default)]
+#[group(required = true, multiple = false)]
+pub struct PlaceArgs {
+    /// The metrics file; it may appear late
+    #[arg(long, value_name = "PATH")]
+    pub file: Option<PathBuf>,
+    /// The folder of TensorBoard event files; it may appear late
+    #[arg(long, value_name = "PATH")]
+    pub tensor_board: Option<PathBuf>,
+    /// The port and the path of a page of Prometheus metrics on the loopback interface, such as 8000/metrics
+    #[arg(long, value_name = "PORT/PATH")]
+    pub prometheus: Option<Page>,
+}
+
+/// Where a page of metrics is, written `8000/metrics`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// The port on the loopback interface.
+    pub port: u16,
+    /// The path.
+    pub path: String,
+}
+
+impl FromStr for Page {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Page, String> {
+        let (port, path) = text.split_at(text.find('/').unwrap_or(text.len()));
+        let port = port.parse().ok().filter(|port| *port > 0).ok_or("expected a port, such as 8000/metrics")?;
+        let path = if path.is_empty() { PrometheusSpec::PATH } else { path };
+        Ok(Page { port, path: path.to_owned() })
+    }
+}
+
+impl Args {
+    fn place(&self) -> Place {
+        match &self.place {
+            PlaceArgs { file: Some(file), .. } => Place::File(file.clone()),
+            PlaceArgs { prometheus: Some(Page { port, path }), .. } => {
+                Place::Page { port: *port, path: path.clone(), state: self.state.clone() }
+            }
+            PlaceArgs { tensor_board, .. } => {
+                Place::Events { folder: tensor_board.clone().unwrap_or_default(), fixed: None }
+            }
+        }
+    }
 }
 
 /// A metric that is reported, written `accuracy=Maximize`.
@@ -76,12 +130,15 @@ pub enum Error {
     /// The process cannot wait for time or signals.
     #[error("cannot start: {0}")]
     Start(#[source] io::Error),
+    /// What stands in a file already cannot be read.
+    #[error("cannot begin to read metrics: {0}")]
+    Read(#[source] io::Error),
     /// Standard output cannot be written to.
     #[error("cannot write to standard output: {0}")]
     Output(#[source] io::Error),
 }
 
-/// Runs until SIGTERM or SIGINT: then prints what the file still holds, and returns within two seconds or little more.
+/// Runs until SIGTERM or SIGINT: then prints what is left to be read, and returns within two seconds or little more.
 /// Returns early, without an error, when nobody reads standard output any more.
 ///
 /// # Errors
@@ -104,9 +161,12 @@ pub fn run(args: Args) -> Result<(), Error> {
 /// [`run`] with another output, until `shutdown` is ready.
 ///
 /// # Errors
-/// [`Error::Output`].
+/// [`Error::Output`] and [`Error::Read`].
 pub async fn run_until(args: Args, output: impl io::Write, shutdown: impl Future<Output = ()>) -> Result<(), Error> {
-    match Session::new(args, output).run(shutdown).await {
+    let metrics: Vec<&str> = args.objectives.iter().map(|objective| objective.metric.as_str()).collect();
+    let intake =
+        Intake::new(args.place(), &metrics, &std::sync::Arc::new(args.grammar.clone())).map_err(Error::Read)?;
+    match Session::new(args, intake, output).run(shutdown).await {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         result => result.map_err(Error::Output),
     }

@@ -3,7 +3,7 @@
 use super::Problems;
 use crate::api::StudySpec;
 use crate::core::listed;
-use crate::metrics::{Grammar, MAX_NAME, MAX_OTHERS, MAX_PATTERNS, Pattern, Source};
+use crate::metrics::{Grammar, MAX_NAME, MAX_OTHERS, MAX_PATTERNS, Pattern, PrometheusSpec, Source};
 
 /// What the spec says of lines with metrics.
 pub fn grammar(spec: &StudySpec, problems: &mut Problems) -> Grammar {
@@ -32,6 +32,16 @@ pub fn grammar(spec: &StudySpec, problems: &mut Problems) -> Grammar {
         };
         problems.check(is_read, path, message);
     }
+    if let Some(page) = &metrics.prometheus {
+        check_page(page, objective, problems);
+    }
+    if metrics.tensor_board.is_some() {
+        problems.check(
+            metrics.step.is_none(),
+            "spec.metrics.step",
+            "has no use with tensorBoard: events have steps of their own",
+        );
+    }
     if let Some(step) = &metrics.step {
         problems.check(is_metric_name(step), "spec.metrics.step", format!("{step:?} is not a name"));
         problems.check(step != objective, "spec.metrics.step", "is the objective's metric: it cannot be both");
@@ -46,6 +56,20 @@ pub fn grammar(spec: &StudySpec, problems: &mut Problems) -> Grammar {
         problems.check(!metrics.additional[..i].contains(name), &path, format!("{name:?} stands there twice"));
     }
     Grammar { step: metrics.step.clone(), patterns, additional: metrics.additional.clone() }
+}
+
+/// Where a page of metrics is, and whether the objective can be on one.
+fn check_page(page: &PrometheusSpec, objective: &str, problems: &mut Problems) {
+    problems.check(page.port > 0, "spec.metrics.prometheus.port", "must be between 1 and 65535");
+    let path = page.path.as_deref().unwrap_or(PrometheusSpec::PATH);
+    let is_path = path.starts_with('/') && path.chars().all(|c| c.is_ascii_graphic());
+    problems.check(is_path, "spec.metrics.prometheus.path", format!("must be a path such as /metrics, not {path:?}"));
+    let can_be_there = objective.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    problems.check(
+        can_be_there,
+        "spec.objectives[0].metric",
+        format!("{objective:?} cannot be the name of a Prometheus metric: it has letters, digits and _ alone"),
+    );
 }
 
 pub fn is_metric_name(name: &str) -> bool {

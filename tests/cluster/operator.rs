@@ -34,7 +34,7 @@ pub fn prepare_images(cluster: &Cluster) {
         let digits = digits();
         cluster.load_archive(&image_archive());
         cluster.load_image("localhost/sweep-digits:dev", "65532", &[&format!("{}:/usr/bin/digits", digits.display())]);
-        let shell = ["/bin/dash:/bin/sh", "/bin/sleep", "/bin/date"];
+        let shell = ["/bin/dash:/bin/sh", "/bin/sleep", "/bin/date", "/usr/bin/perl"];
         cluster.load_image("localhost/shell:dev", "65532", &shell);
     }
 }

@@ -320,3 +320,106 @@ fn the_newest_finished_jobs_are_kept_and_all_results() {
         jobs => Err(jobs),
     });
 }
+
+/// An event file of PyTorch's writer: an accuracy at five steps, the first of them in its first 300 bytes.
+const EVENTS: &[u8] = include_bytes!("../data/events/pytorch/events.out.tfevents.1700000000.host");
+
+/// A shell command that prints these bytes.
+fn printing(bytes: &[u8]) -> String {
+    let octal: String = bytes.iter().map(|byte| format!("\\{byte:03o}")).collect();
+    format!("printf '{octal}'")
+}
+
+#[test]
+fn event_files_are_read_in_the_folder_of_ours_and_in_one_that_the_trainer_is_fixed_to() {
+    let cluster = prepared();
+    if !require_node(cluster) {
+        return;
+    }
+    let namespace = cluster.namespace("events");
+    cluster.enforce_restricted(&namespace.name);
+    let _operator = Operator::start(cluster, &namespace);
+    let (first, rest) = (printing(&EVENTS[..300]), printing(&EVENTS[300..609]));
+    let mounted = json!([{"name": "work", "mountPath": "/work", "subPath": "w"}]);
+    for (name, metrics, folder, mounts) in [
+        ("ours", json!({"tensorBoard": {}}), "\"$SWEEP_METRICS\"", json!([])),
+        ("fixed", json!({"tensorBoard": {"path": "/work/logs"}}), "/work/logs", json!([])),
+        ("mounted", json!({"tensorBoard": {"path": "/work/"}}), "/work", mounted),
+    ] {
+        let script =
+            format!("cd {folder}; {first} > events.out.tfevents.1.h; sleep 1; {rest} >> events.out.tfevents.1.h");
+        let mut study = restricted_study(name, &script);
+        study["spec"]["objectives"][0]["metric"] = json!("val/accuracy");
+        study["spec"]["metrics"] = metrics;
+        study["spec"]["maxTrials"] = json!(2);
+        let pod = &mut study["spec"]["jobTemplate"]["spec"]["template"]["spec"];
+        pod["volumes"] = json!([{"name": "work", "emptyDir": {}}]);
+        pod["containers"][0]["volumeMounts"] = mounts;
+        namespace.apply(&study.to_string());
+    }
+    for name in ["ours", "fixed", "mounted"] {
+        let study = wait_for_end(&namespace, name);
+        assert_eq!(study["status"]["trials"]["succeeded"], 2, "{name}: {:#}", study["status"]);
+        for trial in trials(&namespace, name) {
+            let status = &trial["status"];
+            assert_eq!(status["observations"][0]["steps"], json!([1, 2, 3, 4, 5]), "{name}: {status:#}");
+            assert_eq!(status["objectives"][0]["value"], 0.8, "{name}: {status:#}");
+            assert_eq!(status["metrics"][0]["name"], "loss/train", "{name}: {status:#}");
+        }
+    }
+}
+
+#[test]
+fn a_page_of_metrics_is_read_and_a_trial_that_is_losing_there_is_pruned_while_it_runs() {
+    let cluster = prepared();
+    if !require_node(cluster) {
+        return;
+    }
+    let namespace = cluster.namespace("pages");
+    cluster.enforce_restricted(&namespace.name);
+    let _operator = Operator::start(cluster, &namespace);
+    // Serves until it has been at epoch 4 for two seconds.
+    let script = r#"exec perl -e '
+        my ($x, $port, $begin) = ($ENV{x}, $ENV{SWEEP_METRICS_PORT}, time);
+        socket(my $server, 2, 1, 6) or die $!;
+        bind($server, pack("S n a4 x8", 2, $port, "\0" x 4)) or die $!;
+        listen($server, 5) or die $!;
+        while (time - $begin < 10) {
+            my $ready = ""; vec($ready, fileno($server), 1) = 1;
+            next unless select($ready, undef, undef, 0.2);
+            accept(my $client, $server) or next;
+            sysread($client, my $request, 4096);
+            my $epoch = 1 + int((time - $begin) / 2.5);
+            my $score = $x + $epoch / 1000;
+            syswrite($client, "HTTP/1.0 200 OK\r\n\r\nepoch_total $epoch\nscore $score\nlr 0.1\n");
+            close $client;
+        }'"#;
+    let mut study = restricted_study("pages", script);
+    study["spec"]["metrics"] = json!({"prometheus": {"port": 8000}});
+    study["spec"]["pruner"] = json!({"median": {"startupTrials": 1}});
+    study["spec"]["initialAssignments"] = json!([{"x": "0.9"}, {"x": "0.1"}]);
+    study["spec"]["maxTrials"] = json!(2);
+    study["spec"]["parallelism"] = json!(1);
+    namespace.apply(&study.to_string());
+    let study = wait_for_end(&namespace, "pages");
+    let trials = trials(&namespace, "pages");
+    let status = &trials[0]["status"];
+    assert_eq!(status["phase"], "Succeeded", "{:#} {status:#}", study["status"]);
+    let steps = status["observations"][0]["steps"].as_array().unwrap();
+    assert!(steps.len() >= 3 && steps[0] == 1, "{status:#}");
+    let value = status["objectives"][0]["value"].as_f64().unwrap();
+    assert!(value > 0.9 && value <= 0.904, "{status:#}");
+    assert_eq!(status["metrics"][0]["name"], "lr", "{status:#}");
+    assert_eq!(trials[1]["status"]["phase"], "Pruned", "{:#}", trials[1]["status"]);
+}
+
+/// A Study of a shell script that is let into a restricted namespace.
+fn restricted_study(name: &str, script: &str) -> Value {
+    let mut study = shell_study(name, script);
+    let pod = &mut study["spec"]["jobTemplate"]["spec"]["template"]["spec"];
+    pod["securityContext"] =
+        json!({"runAsNonRoot": true, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}});
+    pod["containers"][0]["securityContext"] =
+        json!({"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}});
+    study
+}

@@ -75,6 +75,52 @@ fn a_job_whose_metrics_are_printed_has_neither_sidecar_nor_volume() {
     insta::assert_yaml_snapshot!("stdout", job);
 }
 
+/// The trainer's container, the sidecar and the volumes, as far as metrics shape them.
+fn shared(job: &Value) -> Value {
+    let pod = &job["spec"]["template"]["spec"];
+    let (trainer, sidecar) = (&pod["containers"][0], &pod["initContainers"][0]);
+    json!({
+        "trainer": {"env": trainer["env"][0], "volumeMounts": trainer["volumeMounts"]},
+        "sidecar": {"args": sidecar["args"], "volumeMounts": sidecar["volumeMounts"]},
+        "volumes": pod["volumes"],
+    })
+}
+
+#[test]
+fn event_files_are_in_a_volume_that_trainer_and_sidecar_share() {
+    insta::assert_yaml_snapshot!("tensor_board", shared(&built(&[("/metrics", json!({"tensorBoard": {}}))], &ADAM)));
+    let fixed = json!({"tensorBoard": {"path": "/work/$logs"}});
+    insta::assert_yaml_snapshot!("tensor_board_path", shared(&built(&[("/metrics", fixed)], &ADAM)));
+}
+
+#[test]
+fn event_files_in_a_volume_of_the_template_are_read_there() {
+    let mounts = json!([
+        {"name": "work", "mountPath": "/work", "subPath": "w"},
+        {"name": "data", "mountPath": "/"},
+        {"name": "data", "mountPath": "/work/logs/cache"},
+    ]);
+    let patches = [
+        ("/metrics", json!({"tensorBoard": {"path": "/work/logs"}})),
+        (
+            &*format!("{POD}/volumes"),
+            json!([{"name": "work", "emptyDir": {}}, {"name": "data", "hostPath": {"path": "/d"}}]),
+        ),
+        (&*format!("{POD}/containers/0/volumeMounts"), mounts),
+    ];
+    insta::assert_yaml_snapshot!("tensor_board_mounted", shared(&built(&patches, &ADAM)));
+}
+
+#[test]
+fn a_page_of_metrics_needs_no_volume_in_the_trainer() {
+    let patches = [
+        ("/metrics", json!({"prometheus": {"port": 8000}})),
+        (&*format!("{POD}/containers/0/args"), json!(["--port=$(SWEEP_METRICS_PORT)"])),
+        ("/objectives/0", json!({"metric": "val_accuracy", "direction": "Maximize"})),
+    ];
+    insta::assert_yaml_snapshot!("prometheus", shared(&built(&patches, &ADAM)));
+}
+
 #[test]
 fn values_with_dollars_are_escaped_and_inactive_parameters_have_their_inactive_value() {
     let words = json!(["$(HOME)", "a$$b", "$"]);

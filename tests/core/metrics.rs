@@ -1,10 +1,11 @@
 //! The examples of docs/metrics.md are what the parser does.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use sweep_operator::metrics::{Dropped, Parser, Readings, unread};
+use sweep_operator::metrics::{Dropped, Events, Pages, Parser, Readings, unread};
 
 use crate::support::study;
 
@@ -78,4 +79,89 @@ fn every_example_of_the_documentation_is_read_as_it_says() {
         count += 1;
     }
     assert!(count > 30, "{count}");
+}
+
+/// What a real writer has written: tests/data/events.py.
+fn data(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
+}
+
+/// The step and the value of every report of `objective` in a folder of event files; the other metrics with their last values;
+/// and what was dropped.
+fn events(folder: &str, objective: &str) -> (Vec<(u64, f64)>, BTreeMap<String, f64>, String) {
+    let study = study(&[
+        ("/objectives", json!([{"metric": objective, "direction": "Maximize"}])),
+        ("/pruner", Value::Null),
+        ("/metrics", json!({"tensorBoard": {}})),
+    ]);
+    let mut parser = Parser::new([objective], study.template.grammar.clone());
+    let mut events = Events::new(data("events").join(folder), &parser);
+    let (mut readings, mut reports) = (Readings::default(), Vec::new());
+    loop {
+        let each = |report: sweep_operator::metrics::Report| reports.push((report.step, report.values[objective]));
+        events.poll(true, &mut parser, &mut readings.noted, each).unwrap();
+        if !events.more_waiting() {
+            break;
+        }
+    }
+    let others = readings.noted.others.summaries().into_iter().map(|other| (other.name, other.last));
+    (reports, others.collect(), readings.noted.dropped.to_string())
+}
+
+#[test]
+fn the_event_files_of_pytorch_s_writer_are_read() {
+    let (reports, others, dropped) = events("pytorch", "val/accuracy");
+    assert_eq!(reports, [(1, 0.4), (2, 0.65), (3, 0.73333335), (4, 0.775), (5, 0.8)]);
+    // Those of add_scalars stand in folders of their own; text, a histogram and an image are no scalars.
+    let expected = [("loss", 0.2), ("loss/train", 0.2), ("val/loss", 0.22)];
+    assert_eq!(others, expected.map(|(name, value)| (name.to_owned(), value)).into());
+    assert_eq!(dropped, "nothing");
+    assert_eq!(events("pytorch", "loss/val/loss").0.last(), Some(&(5, 0.22)));
+}
+
+#[test]
+fn the_event_files_of_keras_are_read_with_the_folder_in_the_name() {
+    let (reports, others, dropped) = events("keras", "validation/epoch_accuracy");
+    assert_eq!(reports, [(0, 0.4), (1, 0.5), (2, 0.6), (3, 0.7), (4, 0.8)]);
+    let expected = [("epoch_accuracy", 0.9), ("epoch_loss", 0.2), ("validation/epoch_loss", 1.2)];
+    assert_eq!(others, expected.map(|(name, value)| (name.to_owned(), value)).into());
+    assert_eq!(dropped, "nothing");
+    let (reports, _, dropped) = events("keras", "epoch_loss");
+    assert_eq!(reports.first(), Some(&(0, 1.0)), "of the folder that was begun first");
+    let said = "5 values in event files of other folders, such as \"validation/epoch_loss: 2 at step 0\"";
+    assert_eq!(dropped, said);
+}
+
+#[test]
+fn tensors_of_each_type_of_number_are_read() {
+    let (reports, others, dropped) = events("types", "double");
+    assert_eq!((reports, dropped.as_str()), (vec![(3, 0.1)], "nothing"));
+    let half = 0.0999755859375;
+    let expected = [("content", 0.1), ("float", 0.25), ("half", half), ("int", -7.0), ("long", 1_099_511_627_776.0)];
+    assert_eq!(others, expected.map(|(name, value)| (name.to_owned(), value)).into());
+}
+
+#[test]
+fn the_pages_of_prometheus_client_are_read_in_both_formats() {
+    for page in ["prometheus.txt", "openmetrics.txt"] {
+        for (objective, value) in [("val_accuracy", 0.91), ("loss", 0.3)] {
+            let study = study(&[
+                ("/objectives", json!([{"metric": objective, "direction": "Maximize"}])),
+                ("/pruner", Value::Null),
+                ("/metrics", json!({"prometheus": {"port": 8000}})),
+            ]);
+            let mut parser = Parser::new([objective], study.template.grammar.clone());
+            let (mut pages, mut readings) = (Pages::of(objective, None, &mut parser), Readings::default());
+            let (mut reports, text) = (Vec::new(), fs::read_to_string(data("pages").join(page)).unwrap());
+            let problem = pages.read(&text, &mut parser, &mut readings.noted, |report| {
+                reports.push((report.step, report.values[objective]));
+            });
+            assert_eq!((reports, problem), (vec![(7, value)], None), "{page}, {objective}");
+            let others = readings.noted.others.summaries();
+            let others: Vec<&str> = others.iter().map(|other| other.name.as_str()).collect();
+            let mut expected = vec!["val_accuracy", "batch_seconds_count", "batch_seconds_sum"];
+            expected.retain(|name| *name != objective);
+            assert_eq!(others, expected, "{page}");
+        }
+    }
 }

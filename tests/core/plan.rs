@@ -50,7 +50,10 @@ fn a_plan_is_the_same_each_time_and_says_less_for_a_stricter_pruner() {
     let (forecast, asha) = (json!({"forecast": {"maxSteps": 27}}), json!({"asha": {"maxSteps": 27}}));
     assert_eq!(of(forecast.clone()), of(forecast.clone()));
     let strict = of(json!({"forecast": {"maxSteps": 27, "optimism": 0}}));
-    assert!(strict.cost.mean < of(forecast).cost.mean && of(asha.clone()).cost.mean < of(json!({"hyperband": {"maxSteps": 27}})).cost.mean);
+    assert!(
+        strict.cost.mean < of(forecast).cost.mean
+            && of(asha.clone()).cost.mean < of(json!({"hyperband": {"maxSteps": 27}})).cost.mean
+    );
     assert_eq!(of(asha).brackets, [0_u32; 0]);
 }
 

@@ -5,9 +5,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use sweep_operator::core::pruner::{
-    Algorithm, Heard, Hyperband, Pruner, PrunerSpec, Pruners, Rungs, Verdict, reports_at_end,
-};
+use sweep_operator::core::pruner::{Algorithm, Heard, Hyperband, PrunerSpec, Pruners, Rungs, Verdict, reports_at_end};
 use sweep_operator::core::sampler::{Random, Sampler};
 use sweep_operator::core::{
     DesiredState, Direction, Domain, Parameter, Phase, Recorded, Scale, Space, Study, Trial, ValueOf,

@@ -400,9 +400,71 @@ fn samplers_pruners_and_metrics() {
         ("/pruner", json!({"median": {"startupTrials": 0}}), &format!("{m}.startupTrials"), "must be from 1"),
         ("/pruner", json!({"median": {"interval": 0}}), &format!("{m}.interval"), "must be from 1"),
         ("/pruner", json!({"median": {"warmupSteps": u64::MAX}}), &format!("{m}.warmupSteps"), "must be from 0"),
-        ("/metrics", json!({}), "spec.metrics", "exactly one of file and stdout"),
-        ("/metrics", json!({"file": {}, "stdout": {}}), "spec.metrics", "exactly one of file and stdout"),
+        ("/metrics", json!({}), "spec.metrics", "exactly one of file, stdout, tensorBoard and prometheus"),
+        (
+            "/metrics",
+            json!({"file": {}, "stdout": {}}),
+            "spec.metrics",
+            "exactly one of file, stdout, tensorBoard and prometheus",
+        ),
     ]);
+}
+
+#[test]
+fn where_event_files_and_pages_can_be() {
+    let path = |path: &str| json!({"tensorBoard": {"path": path}});
+    let at = "spec.metrics.tensorBoard.path";
+    let page = |port: u16, path: &str| json!({"prometheus": {"port": port, "path": path}});
+    for (metrics, field, phrase) in [
+        (path("logs"), at, "must be absolute, not \"logs\""),
+        (path("/a/../b"), at, "must hold neither : nor .."),
+        (path("/a:b"), at, "must hold neither : nor .."),
+        (path("/"), at, "must not be /"),
+        (path("/run/sweep-operator/x"), at, "is the operator's own"),
+        (path("/run"), at, "is the operator's own"),
+        (json!({"tensorBoard": {}, "step": "epoch"}), "spec.metrics.step", "has no use with tensorBoard"),
+        (json!({"tensorBoard": {}, "file": {}}), "spec.metrics", "exactly one of"),
+        (page(0, "/m"), "spec.metrics.prometheus.port", "must be between 1 and 65535"),
+        (page(80, "m"), "spec.metrics.prometheus.path", "must be a path such as /metrics, not \"m\""),
+        (page(80, "/a b"), "spec.metrics.prometheus.path", "must be a path"),
+    ] {
+        let problems = check(patched(&[("/metrics", metrics.clone())])).err().unwrap();
+        assert!(says(&problems, field, phrase), "{metrics}: {problems:?}");
+    }
+    assert!(check(patched(&[("/metrics", path("/work/logs"))])).is_ok());
+    assert!(check(patched(&[("/metrics", json!({"tensorBoard": {}, "additional": ["a/b"]}))])).is_ok());
+    assert!(check(patched(&[("/metrics", page(8000, "/m?all=1"))])).is_ok());
+    let named = [("/metrics", page(80, "/m")), ("/objectives/0/metric", json!("val/acc"))];
+    let problems = check(patched(&named)).err().unwrap();
+    assert!(says(&problems, "spec.objectives[0].metric", "cannot be the name of a Prometheus metric"), "{problems:?}");
+    let network = format!("{POD}/hostNetwork");
+    let shared = [("/metrics", page(80, "/m")), (network.as_str(), json!(true))];
+    let problems = check(patched(&shared)).err().unwrap();
+    assert!(says(&problems, &format!("{POD_PATH}.hostNetwork"), "would share the port"), "{problems:?}");
+}
+
+#[test]
+fn event_files_must_be_in_a_volume_of_their_pod_alone() {
+    let container = format!("{POD}/containers/0/volumeMounts");
+    let volumes = format!("{POD}/volumes");
+    let with = |mount: Value, volume: Value| {
+        let patches = [
+            ("/metrics", json!({"tensorBoard": {"path": "/work/logs"}})),
+            (container.as_str(), json!([mount])),
+            (volumes.as_str(), json!([volume])),
+        ];
+        check(patched(&patches))
+    };
+    let shared = json!({"name": "w", "persistentVolumeClaim": {"claimName": "c"}});
+    let problems = with(json!({"name": "w", "mountPath": "/work"}), shared.clone()).err().unwrap();
+    let at = format!("{POD_PATH}.containers[0].volumeMounts[0]");
+    assert!(says(&problems, &at, "w may hold event files of other Trials and runs"), "{problems:?}");
+    let own = json!({"name": "w", "emptyDir": {}});
+    let mount = json!({"name": "w", "mountPath": "/work", "subPathExpr": "$(SWEEP_TRIAL)"});
+    let problems = with(mount, own.clone()).err().unwrap();
+    assert!(says(&problems, &format!("{at}.subPathExpr"), "use subPath"), "{problems:?}");
+    assert!(with(json!({"name": "w", "mountPath": "/work/logs"}), own).is_ok());
+    assert!(with(json!({"name": "w", "mountPath": "/working"}), shared).is_ok(), "another folder");
 }
 
 #[test]

@@ -40,6 +40,10 @@ pub fn wrong() -> Vec<(&'static str, Value, &'static str)> {
         ("/spec/gpu", json!({"count": 1_025}), "spec.gpu.count"),
         ("/spec/gpu", json!({"count": 1, "resource": "gpu"}), "spec.gpu.resource"),
         ("/spec/bestConfigMap", json!({"name": "Best"}), "spec.bestConfigMap.name"),
+        ("/spec/metrics", json!({"tensorBoard": {"path": "logs"}}), "spec.metrics.tensorBoard.path"),
+        ("/spec/metrics", json!({"prometheus": {"port": 0}}), "spec.metrics.prometheus.port"),
+        ("/spec/metrics", json!({"prometheus": {"port": 80, "path": "m"}}), "spec.metrics.prometheus.path"),
+        ("/spec/metrics", json!({"prometheus": {"port": 80}, "file": {}}), "exactly one of"),
         ("/spec/objectives", json!([]), "spec.objectives"),
         ("/spec/objectives/0/metric", json!("a b"), "spec.objectives[0].metric"),
         ("/spec/parameters", json!([]), "spec.parameters"),
@@ -93,8 +97,12 @@ pub fn wrong() -> Vec<(&'static str, Value, &'static str)> {
             json!({"hyperband": {"minSteps": 1, "maxSteps": 9, "reductionFactor": 1}}),
             "spec.pruner.hyperband.reductionFactor",
         ),
-        ("/spec/metrics", json!({}), "metrics is exactly one of file and stdout"),
-        ("/spec/metrics", json!({"file": {}, "stdout": {}}), "metrics is exactly one of file and stdout"),
+        ("/spec/metrics", json!({}), "metrics is exactly one of file, stdout, tensorBoard and prometheus"),
+        (
+            "/spec/metrics",
+            json!({"file": {}, "stdout": {}}),
+            "metrics is exactly one of file, stdout, tensorBoard and prometheus",
+        ),
         ("/spec/metrics", json!({"file": {}, "step": "a b"}), "spec.metrics.step"),
     ]
 }

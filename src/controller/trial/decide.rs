@@ -135,7 +135,7 @@ impl Seen<'_> {
         let (is_all_read, tells_result) = match self.study.template.source {
             Source::Stdout => (!unread, self.pod.is_some() && !lost && !unread),
             // The sidecar has said that this was all, in its log or by ending well.
-            Source::File => {
+            Source::File | Source::TensorBoard | Source::Prometheus => {
                 let is_all_read = *ended || *lost || all_of_summary() || !has_log;
                 (is_all_read, *ended || self.pod.is_some_and(pods::has_final_summary))
             }
@@ -158,18 +158,18 @@ impl Seen<'_> {
     /// What to say where the objective is missing.
     fn missing(&self) -> String {
         let printed = Some(self.log_tail.as_deref().unwrap_or_default());
-        let (place, content, printed) = match self.study.template.source {
-            // What is wrong with the file, the sidecar says.
-            Source::File => ("in the file $SWEEP_METRICS".to_owned(), None, printed),
-            Source::Stdout => (format!("in the output of container {}", self.trainer), printed, None),
-        };
+        let template = &self.study.template;
+        let place = template.place(self.trainer);
+        // What stands in the place itself, the sidecar says.
+        let (content, printed) = if template.source.has_sidecar() { (None, printed) } else { (printed, None) };
         let missing = Missing {
             metric: &self.study.core.objective.metric,
+            source: template.source,
             place: &place,
             content,
             printed,
             problem: self.reports.problem.as_deref(),
-            grammar: &self.study.template.grammar,
+            grammar: &template.grammar,
             dropped: &self.reports.readings.noted.dropped,
         };
         missing.message()

@@ -1630,12 +1630,10 @@ fn whatever_is_seen_a_second_look_writes_nothing_more() {
 /// A Trial ends the same as a Job and as a process: each ending is seen by the observers of both shells, and lived
 /// through by the one life.
 mod both_shells {
-    use std::path::Path;
-
     use super::*;
     use crate::core::life::RunSeen;
     use crate::job::Deadline;
-    use crate::local::process::{Exit, Progress, place, run_seen};
+    use crate::local::process::{Exit, Metrics, Progress, run_seen};
     use crate::local::records::{Read, steps};
 
     const STARTED: &str = "2026-03-01T12:00:05Z";
@@ -1657,15 +1655,15 @@ mod both_shells {
         let (study, readings) = (&scene.study, scene.reports.readings.clone());
         let source = study.template.source;
         let log = scene.log_tail.clone().unwrap_or_default();
-        let (content, printed) = match source {
-            Source::File => (Some(String::new()), Some(log.clone())),
-            Source::Stdout => (Some(log.clone()), None),
+        let (content, printed, metrics) = match source {
+            Source::Stdout => (Some(log.clone()), None, Metrics::Output("m.jsonl".into())),
+            _ => (Some(String::new()), Some(log.clone()), Metrics::File("m.jsonl".into())),
         };
         let read = Read {
             began: Some(time(STARTED)),
             reported: readings.last,
             readings,
-            place: place(source, Path::new("m.jsonl")),
+            place: metrics.place(),
             content,
             printed,
             log: Some(log),

@@ -11,6 +11,7 @@ impl Kind for File {
     const DESCRIPTION: &'static str =
         "The trainer appends lines such as `{\"step\": 3, \"accuracy\": 0.91}` to the file `$SWEEP_METRICS`.";
     const HAS_SIDECAR: bool = true;
+    const VARIABLE: Option<&'static str> = Some("SWEEP_METRICS");
 
     fn patterns(lines: &LinesSpec) -> &[String] {
         &lines.patterns

@@ -15,6 +15,8 @@ pub trait Kind {
     const DESCRIPTION: &'static str;
     /// Whether, in a cluster, a sidecar reads it. If not, the operator reads the trainer's log.
     const HAS_SIDECAR: bool;
+    /// The environment variable that tells the trainer where to put its metrics.
+    const VARIABLE: Option<&'static str>;
 
     /// Regular expressions for lines that the built-in grammar cannot know.
     fn patterns(_: &Self::Settings) -> &[String] {

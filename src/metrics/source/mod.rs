@@ -9,6 +9,9 @@ use super::others::{MAX_NAME, MAX_OTHERS};
 use crate::core::exactly_one;
 use kind::Kind;
 
+pub use prometheus::PrometheusSpec;
+pub use tensor_board::TensorBoardSpec;
+
 /// From `file: Type` for each source to all that lists them.
 macro_rules! sources {
     ($($name:ident: $Source:ident,)*) => {
@@ -40,8 +43,19 @@ macro_rules! sources {
             }
         }
 
-        /// Where the trainer's metrics are found: one of `file` and `stdout`; and what else is to be known to read them.
+        impl Source {
+            /// The environment variable that tells the trainer where to put its metrics, where there is one.
+            pub fn variable(self) -> Option<&'static str> {
+                match self {
+                    $(Source::$Source => $name::$Source::VARIABLE,)*
+                }
+            }
+        }
+
+        /// Where the trainer's metrics are found: one of `file`, `stdout`, `tensorBoard` and `prometheus`; and what else is to be
+        /// known to read them.
         #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+        #[serde(rename_all = "camelCase")]
         #[schemars(transform = one_source)]
         #[allow(missing_docs, reason = "each is described in its file")]
         pub struct MetricsSpec {
@@ -50,7 +64,8 @@ macro_rules! sources {
                 #[schemars(description = $name::$Source::DESCRIPTION)]
                 pub $name: Option<<$name::$Source as Kind>::Settings>,
             )*
-            /// The name of the step: a field of JSON lines, and the word before the number in text. No other word counts then.
+            /// The name of the step: a field of JSON lines, the word before the number in text, a metric of Prometheus. No other
+            /// word counts then. Event files have steps of their own.
             /// Left out: `step`, `epoch`, `iteration`, `global_step` or `iter`, the first of them in JSON, the first one to
             /// stand in a line of text.
             #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -81,6 +96,8 @@ macro_rules! sources {
 sources! {
     file: File,
     stdout: Stdout,
+    tensor_board: TensorBoard,
+    prometheus: Prometheus,
 }
 
 fn one_source(schema: &mut Schema) {

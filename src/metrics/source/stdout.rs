@@ -12,6 +12,7 @@ impl Kind for Stdout {
         "The trainer prints such lines, or `epoch 3: accuracy=0.91`, among whatever else it prints. Best\n\
          effort: a log that the node rotates away before it was read is lost.";
     const HAS_SIDECAR: bool = false;
+    const VARIABLE: Option<&'static str> = None;
 
     fn patterns(lines: &LinesSpec) -> &[String] {
         &lines.patterns
