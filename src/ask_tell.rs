@@ -154,8 +154,10 @@ impl Session {
         let at = self.next_time();
         let Session { study, trials, .. } = self;
         study.pruners.observe(&study.objective, &mut running(trials, id)?.series, (step, value), at);
-        let verdicts = study.pruners.verdicts(&study.problem(study.budget()), trials);
-        let verdict = verdicts.into_iter().find(|verdict| verdict.index == id);
+        let verdict = study.pruners.verdict_on(&study.problem(study.budget()), trials, id as usize);
+        if let Some(trial) = trials.get_mut(id as usize).filter(|_| verdict.is_none()) {
+            trial.passed = trial.series.arrivals().last().map(|arrival| arrival.rung);
+        }
         Ok(match verdict {
             Some(verdict) => json!({"decision": "stop", "message": verdict.message, "evidence": verdict.evidence}),
             None => json!({"decision": "continue"}),

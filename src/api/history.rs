@@ -52,6 +52,7 @@ pub fn core_trial(study: &Study, trial: &Trial, live: Option<Series>, occupied: 
         occupied,
         bracket: trial.spec.bracket,
         generation: trial.spec.generation,
+        passed: None,
         value: value.filter(|_| status.phase == Phase::Succeeded),
         completed: status.completion_time.as_ref().map(|time| time.0),
         failure: failed.then(|| reason::failure(finished_reason(status), series.diverged().is_some())),

@@ -64,7 +64,7 @@ pub struct StudySpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sampler: Option<SamplerSpec>,
 
-    /// What stops losing Trials before their end: at most one. Left out: every Trial runs to its end.
+    /// What stops losing Trials before their end: one, and `threshold` and `patience` beside it. Left out: every Trial runs to its end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pruner: Option<PrunerSpec>,
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use jiff::Timestamp;
 use kube::runtime::events::{Recorder, Reporter};
 use kube::{Api, Client, Resource, ResourceExt};
 use tokio::sync::OwnedMutexGuard;
@@ -29,6 +30,8 @@ pub struct Context {
     pub health: Arc<Health>,
     pub recorder: Recorder,
     pub failures: Failures,
+    /// When this operator took over.
+    pub since: Timestamp,
     turns: Turns,
 }
 
@@ -45,6 +48,7 @@ impl Context {
             recorder: Recorder::new(client.clone(), reporter),
             followers: Followers::new(client.clone(), queues.clone(), telemetry.clone(), index.pods.clone(), &settings),
             client,
+            since: (settings.clock)(),
             settings,
             index,
             memories,

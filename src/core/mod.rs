@@ -29,7 +29,7 @@ pub use number::number;
 pub use objective::{Direction, Objective, ValueOf, beats};
 pub use problem::{Budget, Problem};
 pub use rng::{Stream, fnv1a, stream};
-pub use series::{Arrival, Divergence, MAX_ARRIVALS, MAX_POINTS, Series};
+pub use series::{Arrival, Divergence, MAX_ARRIVALS, MAX_POINTS, Mark, Series};
 pub use space::{Activation, Assignments, Domain, Parameter, Scale, Space, Value, Values};
 pub use study::{EndReason, Limits, Study};
 pub use trial::{Best, DesiredState, Failure, MAX_DISRUPTIONS, Phase, Trial, best, trial_name};

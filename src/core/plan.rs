@@ -59,6 +59,9 @@ pub struct Plan {
     pub time: Figure,
 }
 
+/// Trials of a sweep that are simulated at most.
+const MOST_TRIALS: u32 = 400;
+
 /// Reports of a trial that are simulated at most: more of them change little.
 const MOST_REPORTS: u64 = 200;
 
@@ -67,19 +70,22 @@ pub fn plan(study: &Study, steps: u64) -> Plan {
     let trials =
         study.limits.max_trials.min(study.space.size().map_or(u32::MAX, |size| size.min(u32::MAX.into()) as u32));
     let reports = steps.clamp(1, MOST_REPORTS);
-    let work = f64::from(trials) * f64::from(trials) * reports as f64;
-    let sweeps = (2e8 / work.max(1.0)).clamp(5.0, 100.0) as u32;
-    let seen: Vec<Sweep> =
-        (0..sweeps).map(|sweep| simulate(study, trials, steps, stream(study.seed, "plan", sweep.into()))).collect();
+    let simulated = trials.min(MOST_TRIALS);
+    let work = f64::from(simulated) * f64::from(simulated) * reports as f64;
+    let sweeps = (5e7 / work.max(1.0)).clamp(5.0, 100.0) as u32;
+    let one = |sweep: u32| simulate(study, simulated, steps, stream(study.seed, "plan", sweep.into()));
+    let seen: Vec<Sweep> = (0..sweeps).map(one).collect();
     let figure = |of: &dyn Fn(&Sweep) -> f64| Figure::of(seen.iter().map(of).collect());
+    // Of a large study a part is simulated.
+    let scale = f64::from(trials) / f64::from(simulated.max(1));
     let mut rungs: Vec<u64> = seen.iter().flat_map(|sweep| sweep.rungs.keys().copied()).collect();
     rungs.sort_unstable();
     rungs.dedup();
     let at = |sweep: &Sweep, rung: u64| sweep.rungs.get(&rung).copied().unwrap_or_default();
     let rungs = rungs.into_iter().map(|rung| AtRung {
         rung,
-        reached: figure(&|sweep| f64::from(at(sweep, rung).0)),
-        stopped: figure(&|sweep| f64::from(at(sweep, rung).1)),
+        reached: figure(&|sweep| scale * f64::from(at(sweep, rung).0)),
+        stopped: figure(&|sweep| scale * f64::from(at(sweep, rung).1)),
     });
     let mut brackets: Vec<u32> = Vec::new();
     for bracket in (0..trials).filter_map(|index| study.pruners.bracket(index)) {
@@ -91,7 +97,7 @@ pub fn plan(study: &Study, steps: u64) -> Plan {
         trials,
         brackets,
         rungs: rungs.collect(),
-        whole: figure(&|sweep| f64::from(sweep.whole)),
+        whole: figure(&|sweep| scale * f64::from(sweep.whole)),
         cost: figure(&|sweep| sweep.cost),
         time: figure(&|sweep| sweep.time),
     }
@@ -192,13 +198,14 @@ fn simulate(study: &Study, trials: u32, steps: u64, mut random: Stream) -> Sweep
             let value = trial.series.value(study.objective.value, study.objective.direction).map(|(_, value)| value);
             (trial.phase, trial.value, trial.completed) = (Phase::Succeeded, value, Some(at));
             sweep.whole += 1;
-        } else if heard == Heard::Compared && study.pruners.loses(&problem, &history, index) {
+        } else if heard == Heard::Compared && study.pruners.verdict_on(&problem, &history, index as usize).is_some() {
             let trial = &mut history[index as usize];
             (trial.phase, trial.desired, trial.completed) = (Phase::Pruned, DesiredState::Stopped, Some(at));
             if let Some(rung) = rung.filter(|_| is_kept) {
                 sweep.rungs.entry(rung).or_default().1 += 1;
             }
         } else {
+            history[index as usize].passed = rung.or(before);
             due.push(Reverse((after(now, index), index, report + 1)));
             continue;
         }

@@ -1,5 +1,7 @@
 //! The bounded series of a trial's observations.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -22,6 +24,16 @@ pub struct Series {
     count: u64,
     divergence: Option<Divergence>,
     arrivals: Vec<Arrival>,
+    marks: BTreeMap<&'static str, Mark>,
+}
+
+/// An observation that a pruner remembers of a trial: what is thinned away, or followed by others, is not forgotten so.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Mark {
+    /// Its step.
+    pub step: u64,
+    /// Its value; None where that is NaN or infinite.
+    pub value: Option<f64>,
 }
 
 /// How many arrivals a series holds: more rungs than any schedule of the API has below its last step.
@@ -108,6 +120,16 @@ impl Series {
         if self.arrivals.len() < MAX_ARRIVALS {
             self.arrivals.push(arrival);
         }
+    }
+
+    /// Remembers an observation for the pruner `name`.
+    pub fn mark(&mut self, name: &'static str, mark: Mark) {
+        self.marks.insert(name, mark);
+    }
+
+    /// What the pruner `name` remembers.
+    pub fn marked(&self, name: &str) -> Option<Mark> {
+        self.marks.get(name).copied()
     }
 
     /// When it came to which rungs, as far as that is kept, rungs increasing.

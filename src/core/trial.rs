@@ -25,6 +25,9 @@ pub struct Trial {
     pub bracket: Option<u32>,
     /// The generation of CMA-ES.
     pub generation: Option<u32>,
+    /// The highest rung at which it was found to go on: it is not judged there again. None where nobody remembers; then it is
+    /// judged by what had come when it came there.
+    pub passed: Option<u64>,
     /// The objective's observations.
     pub series: Series,
     /// Whether its reports came too late for a pruner: see [`reports_at_end`](super::pruner::reports_at_end).
@@ -54,6 +57,7 @@ impl Trial {
             occupied: false,
             bracket: None,
             generation: None,
+            passed: None,
             series: Series::default(),
             reported_at_end: false,
             value: None,

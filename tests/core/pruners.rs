@@ -254,6 +254,11 @@ fn who_took_the_lead_before_anybody_could_stop_it_has_passed_its_rung() {
         ]
     };
     assert_eq!((stopped(&study, &history(0.3)), stopped(&study, &history(0.7))), (vec![3], vec![]));
+    // Nor when another, later, has succeeded with more.
+    let mut later = succeeded(&study, 4, &[(27, 0.8)]);
+    later.completed = Some(at(30, 0));
+    let more: Vec<Trial> = history(0.7).into_iter().chain([later]).collect();
+    assert_eq!(stopped(&study, &more), [0_u32; 0]);
 }
 
 #[test]
@@ -400,8 +405,8 @@ fn a_forecast_stops_who_cannot_reach_the_best_final_value_and_lets_a_late_bloome
     let flat: Vec<(u64, f64)> = (1..=4).map(|step| (step, 0.9)).collect();
     let verdict = &verdicts(&study, &[best.clone(), running(&study, 1, &flat)])[0];
     let incumbent = best.value.unwrap();
-    assert_eq!((verdict.step, verdict.evidence.cutoff, verdict.evidence.forecast), (4, Some(incumbent), Some(0.9)));
-    let expected = "at step 4: 0.9, which would become 0.9 at best by step 27, worse than the best final value 0.20889";
+    assert_eq!((verdict.step, verdict.evidence.cutoff, verdict.evidence.forecast), (3, Some(incumbent), Some(0.9)));
+    let expected = "at step 3: 0.9, which would become 0.9 at best by step 27, worse than the best final value 0.20889";
     assert_eq!(verdict.message, expected);
     // It falls steadily: at 0.25 of that slope it would get there.
     let steady: Vec<(u64, f64)> = (1..=9).map(|step| (step, 1.0 - 0.08 * step as f64)).collect();
@@ -498,6 +503,44 @@ fn a_trial_that_no_longer_improves_has_succeeded_with_its_value() {
     // The best of all may be ended as well: it keeps its value.
     let history = [succeeded(&study, 0, &[(1, 0.1)]), running(&study, 1, &points)];
     assert_eq!(stopped(&study, &history), [1]);
+}
+
+#[test]
+fn what_is_thinned_away_or_followed_by_others_is_not_forgotten() {
+    // A saw that rises: each fifth observation is an improvement on all before.
+    let saw = |step: u64| step as f64 / 1e4 - if step.is_multiple_of(5) { 0.0 } else { 0.01 };
+    let points: Vec<(u64, f64)> = (1..=1_500).map(|step| (step, saw(step))).collect();
+    let patient = study(json!({"patience": {"steps": 10}}));
+    assert_eq!(verdicts(&patient, &[running(&patient, 0, &points)]), []);
+    let bounds = study(json!({"threshold": {"upper": 0.8}}));
+    for bad in [f64::NAN, 0.9] {
+        let verdict = &verdicts(&bounds, &[running(&bounds, 0, &[(1, 0.5), (3, bad), (3, 0.5), (4, 0.5)])])[0];
+        assert_eq!(verdict.step, 3);
+    }
+}
+
+#[test]
+fn of_several_rungs_since_the_last_look_each_is_judged() {
+    let study = study(json!({"asha": {"maxSteps": 27}}));
+    let mut history: Vec<Trial> = (0..2).map(|index| running(&study, index, &[(1, 0.9), (3, 0.1)])).collect();
+    // Last at rung 1, and the best at rung 3 before anybody looked.
+    history.push(running(&study, 2, &[(1, 0.1), (3, 0.9)]));
+    assert_eq!(verdicts(&study, &history)[0].step, 1);
+    history[2].passed = Some(1);
+    assert_eq!(verdicts(&study, &history), []);
+}
+
+#[test]
+fn who_was_found_to_go_on_is_not_judged_again_whatever_becomes_known() {
+    let study = study(json!({"asha": {"maxSteps": 27}}));
+    let trial = |index, value| running(&study, index, &[(1, value)]);
+    let mut history = vec![trial(0, 0.9), trial(1, 0.1), trial(2, 0.2), trial(3, 0.8)];
+    // Trial 3 is second of four, of which two go on; without trial 1, whose node was drained, second of three.
+    assert_eq!(stopped(&study, &history), [2]);
+    history.remove(1);
+    assert_eq!(stopped(&study, &history), [3]);
+    history[2].passed = Some(1);
+    assert_eq!(stopped(&study, &history), [0_u32; 0]);
 }
 
 #[test]
@@ -699,7 +742,12 @@ fn as_recorded(trial: &Trial) -> Trial {
     let (steps, values): (Vec<u64>, Vec<f64>) = trial.series.points().iter().copied().unzip();
     let series =
         sweep_operator::core::Series::from_recorded(&steps, &values, trial.series.count(), trial.series.divergence());
-    Trial { series: series.with_arrivals(trial.series.arrivals().to_vec()), ..trial.clone() }
+    let mut series = series.with_arrivals(trial.series.arrivals().to_vec());
+    // Not recorded: the log is read again.
+    if let Some(mark) = trial.series.marked("threshold") {
+        series.mark("threshold", mark);
+    }
+    Trial { series, ..trial.clone() }
 }
 
 proptest! {

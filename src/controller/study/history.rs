@@ -7,7 +7,7 @@ use kube::ResourceExt;
 
 use super::super::follow::Followers;
 use crate::api::{Trial, core_trial, trial_name};
-use crate::core;
+use crate::core::{self, Stop};
 
 /// All Trials of a Study, by index.
 #[derive(Default)]
@@ -25,6 +25,9 @@ struct Source {
     occupied: bool,
     /// How many reports it has.
     reports: u64,
+    /// The attempt, and the highest rung at which it was found to go on.
+    pod: Option<String>,
+    passed: Option<u64>,
 }
 
 impl History {
@@ -74,22 +77,38 @@ impl History {
                     && source.occupied == is_occupied
                     && pod.and_then(|pod| followers.count(pod)).is_none_or(|count| count == source.reports)
             };
+            let passed =
+                self.sources.get(at).filter(|source| source.pod.as_deref() == pod).and_then(|source| source.passed);
             if self.sources.get(at).is_some_and(has_no_news) {
+                known[at].passed = passed;
                 continue;
             }
+            let pod_uid = pod.map(str::to_owned);
             let live = pod.and_then(|pod| followers.series(pod));
             let reports = live.as_ref().map_or(0, core::Series::count);
             // After a restart the log is read again from its start: until then the status knows more.
             let recorded =
                 trial.status.as_ref().and_then(|status| status.observations.first()).map_or(0, |series| series.count);
-            let made = core_trial(study, &trial, live.filter(|series| series.count() >= recorded), is_occupied);
+            let live = live.filter(|series| series.count() >= recorded);
+            let made = core::Trial { passed, ..core_trial(study, &trial, live, is_occupied) };
             let has_ended = made.phase.is_finished();
-            let source = Source { trial, index, has_ended, occupied: is_occupied, reports };
+            let source = Source { trial, index, has_ended, occupied: is_occupied, reports, pod: pod_uid, passed };
             if at < self.sources.len() {
                 (known[at], self.sources[at]) = (made, source);
             } else {
                 known.push(made);
                 self.sources.push(source);
+            }
+        }
+    }
+
+    /// All that run were judged at the rungs to which they have come, and go on but for these: they are not judged there again, even if
+    /// it turns out later who else had come there.
+    pub fn judged(&mut self, stopped: &[Stop]) {
+        for (source, trial) in self.sources.iter_mut().zip(self.trials.iter()) {
+            let goes_on = trial.can_be_stopped() && stopped.iter().all(|stop| stop.index != trial.index);
+            if let Some(last) = trial.series.arrivals().last().filter(|_| goes_on) {
+                source.passed = Some(last.rung);
             }
         }
     }

@@ -56,11 +56,17 @@ pub async fn reconcile(study: Arc<Study>, context: Arc<Context>) -> Result<Optio
     let mut view = observe::cached(&study, &valid, &mut history, &context);
     observe::note_completions(&view, &memory);
     let mut decision = outlook(&valid.core, &view.history, view.orphans, &recorded(study.status.as_ref()), now);
+    let catches_up = catches_up(&history, now, &context);
+    if catches_up {
+        decision.stops.retain(|stop| stop.evidence.is_none());
+    } else {
+        history.judged(&decision.stops);
+    }
     let gpus = valid.template.gpu.as_ref().map_or(0.0, |gpu| f64::from(gpu.count));
     stop(&decision.stops, &history, gpus, now, &context).await?;
     let mut status = next_status(&study, &valid, &view, &decision, &old, &context, now);
     let mut obstacle = None;
-    let mut look_again = LOOK_LATER;
+    let mut look_again = if catches_up { Duration::from_secs(1) } else { LOOK_LATER };
     // A cache may be behind what was written: proposals, and a status that takes something back, need a live look.
     if decision.wants_trials || takes_back(&old, &status, &view) {
         let mut looks = memory.looks.lock().await;
@@ -117,6 +123,28 @@ pub async fn reconcile(study: Arc<Study>, context: Arc<Context>) -> Result<Optio
         return Ok(Some(Duration::from_secs(1)));
     }
     Ok(Some(look_again.min(until_next_look(&decision, now))))
+}
+
+/// How long a log is read after the operator has taken over before what was in it is taken to be known.
+const CATCHING_UP: SignedDuration = SignedDuration::from_secs(5);
+
+/// How long the operator is a new one.
+const NEW: SignedDuration = SignedDuration::from_secs(60);
+
+/// Whether the logs of Trials that ran before this operator took over are still being read: to judge by a part of what they hold would
+/// stop the wrong ones.
+fn catches_up(history: &History, now: Timestamp, context: &Context) -> bool {
+    if now.duration_since(context.since) > NEW {
+        return false;
+    }
+    let is_unread = |status: &TrialStatus| {
+        let ran_before = status.start_time.as_ref().is_some_and(|start| start.0 < context.since);
+        let pod = status.run.as_ref().and_then(|run| run.pod_uid.as_deref()).filter(|_| ran_before);
+        let begun = |pod: &str| context.followers.reports(pod).and_then(|reports| reports.begun);
+        pod.is_some_and(|pod| begun(pod).is_none_or(|begun| now.duration_since(begun) < CATCHING_UP))
+    };
+    let statuses = history.objects().filter_map(|trial| trial.status.as_ref());
+    statuses.filter(|status| status.phase == Phase::Running).any(is_unread)
 }
 
 /// What a Trial says whose Job's name is taken.

@@ -131,6 +131,12 @@ pub fn trainer_end(pod: &Pod, trainer: &str) -> Option<Timestamp> {
     ended.finished_at.as_ref().map(|time| time.0)
 }
 
+/// When the trainer ended with success.
+pub fn success(pod: &Pod, trainer: &str) -> Option<Timestamp> {
+    let ended = containers(pod).find(|container| container.name == trainer).and_then(terminated)?;
+    (ended.exit_code == 0).then_some(ended.finished_at.as_ref()?.0)
+}
+
 /// How the trainer failed, for a person: exit code, signal, out of memory, a limit or deadline.
 pub fn failure(pod: &Pod, trainer: &str) -> Option<Fault> {
     let status = pod.status.as_ref()?;

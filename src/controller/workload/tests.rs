@@ -548,8 +548,13 @@ mod a_trainer_that_ends_by_itself_once_it_is_to_be_stopped {
 
     #[test]
     fn is_not_deleted_before_its_job_has_told_how_it_ended() {
-        let ended = running().pod(pod("pod-1", "Succeeded", exit(0))).reported(&[(1, 0.5)]);
-        assert_eq!(stopped_at(ended, BEFORE_ITS_END).decide().action, Action::None);
+        let end = json!({"terminated": {"exitCode": 0, "finishedAt": "2026-03-01T12:00:20Z"}});
+        let ended = running().pod(pod("pod-1", "Succeeded", end)).reported(&[(1, 0.5)]);
+        assert_eq!(stopped_at(ended.clone(), BEFORE_ITS_END).decide().action, Action::None);
+        // But not for ever: another container may run on.
+        assert_eq!(stopped_at(ended, BEFORE_ITS_END).at("2026-03-01T12:05:00Z").decide().action, delete_of("job-1"));
+        let failed = running().pod(pod("pod-1", "Failed", exit(1)));
+        assert_eq!(stopped_at(failed, BEFORE_ITS_END).decide().action, delete_of("job-1"));
     }
 
     #[test]
@@ -560,7 +565,7 @@ mod a_trainer_that_ends_by_itself_once_it_is_to_be_stopped {
         let gone = scene.with_status(decision.status).absent().decide();
         assert_finished(&gone, Phase::Pruned, "Pruned");
         // The verdict was on step 1.
-        assert_eq!(message(&gone), "too low; it went on to 0.7 at step 3 before it was gone");
+        assert_eq!(message(&gone), "too low; it had 0.7 at step 3 when it was stopped");
     }
 
     #[test]

@@ -276,7 +276,10 @@ impl Life<'_> {
         if is_stopped {
             // A trainer that has ended by itself was not stopped, whatever was wished: its success is a result.
             match stage {
-                Stage::Ending => return self.then(Action::Nothing, LOOK_SOON),
+                // Its run may go on for another reason, such as a second container: not for long.
+                Stage::Ending { succeeded: Some(at) } if self.now.duration_since(*at) < REPORTS_LIMIT => {
+                    return self.then(Action::Nothing, LOOK_SOON);
+                }
                 Stage::Ended(end) if !end.failed => {
                     if let Some(step) = self.result_in_spite_of_the_stop(end) {
                         return step;
@@ -344,7 +347,7 @@ impl Life<'_> {
                 self.then(Action::Nothing, look_again)
             }
             // The run's own end follows; the others are no matter of an unfinished run.
-            Stage::Ending | Stage::Stopping { .. } | Stage::Ended(_) => self.then(Action::Nothing, LOOK_LATER),
+            Stage::Ending { .. } | Stage::Stopping { .. } | Stage::Ended(_) => self.then(Action::Nothing, LOOK_LATER),
         }
     }
 
@@ -568,10 +571,9 @@ impl Life<'_> {
     /// What it has shown since the step that was judged: otherwise its last value reads as if that had been.
     fn later_value(&self, judged: Option<u64>) -> String {
         let Objective { value, direction, .. } = *self.terms.objective;
-        let last =
-            self.state.series.value(value, direction).filter(|(step, _)| judged.is_some_and(|judged| *step > judged));
-        let last = last.zip(self.state.series.last_step());
-        last.map(|((_, value), step)| format!("; it went on to {} at step {step} before it was gone", number(value)))
+        let last = self.state.series.value(value, direction);
+        let last = last.filter(|(step, _)| judged.is_some_and(|judged| *step > judged));
+        last.map(|(step, value)| format!("; it had {} at step {step} when it was stopped", number(value)))
             .unwrap_or_default()
     }
 

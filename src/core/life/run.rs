@@ -68,7 +68,10 @@ pub enum Stage {
         stuck: Option<String>,
     },
     /// Its trainer has ended; the end of the run follows.
-    Ending,
+    Ending {
+        /// When, if it ended with success.
+        succeeded: Option<Timestamp>,
+    },
     /// It has ended.
     Ended(End),
 }

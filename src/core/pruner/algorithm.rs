@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use super::race::Race;
 use crate::core::objective::Objective;
 use crate::core::problem::Problem;
-use crate::core::series::{Arrival, Series};
+use crate::core::series::{Arrival, Mark, Series};
 use crate::core::trial::Trial;
 
 /// A pruner: a file of this folder, and its line in the list of `mod.rs`.
@@ -62,8 +62,14 @@ pub trait Algorithm: Sized {
         None
     }
 
-    /// Whether a trial with this curve shall be stopped, whatever the others do: the step that says so, and the evidence.
-    fn alone(&self, _objective: &Objective, _series: &Series) -> Option<(u64, Evidence, String)> {
+    /// What is remembered of a trial's curve, after `mark`, once this observation has come: what [`alone`](Self::alone) is told.
+    fn remember(&self, _objective: &Objective, _mark: Option<Mark>, _step: u64, _value: f64) -> Option<Mark> {
+        None
+    }
+
+    /// Whether a trial of whose curve this is remembered shall be stopped, whatever the others do: the step that says so, and the
+    /// evidence.
+    fn alone(&self, _objective: &Objective, _mark: Mark, _series: &Series) -> Option<(u64, Evidence, String)> {
         None
     }
 

@@ -49,6 +49,9 @@ pub struct Forecast {
 /// The first rung at which a trial is judged, in reports.
 const FIRST: u64 = 3;
 
+/// So many rungs lie below 2^53 reports.
+const MOST_RUNGS: i32 = 130;
+
 /// A single value is noise: what counts at a rung is the best of a window that begins at the rung divided by this.
 const WINDOW: f64 = 1.732_050_807_568_877_2;
 
@@ -158,7 +161,7 @@ impl Algorithm for Forecast {
             return None;
         }
         // A third of the first rungs: slopes begin there.
-        let all = [1, 2].into_iter().chain((0..).map(rung));
+        let all = [1, 2].into_iter().chain((0..MOST_RUNGS).map(rung));
         all.take_while(|rung| *rung as f64 <= reports + 1e-6).last()
     }
 
@@ -184,8 +187,8 @@ impl Algorithm for Forecast {
     }
 
     fn waits(&self, _: &Problem, history: &[Trial]) -> Option<String> {
-        let has_succeeded = || history.iter().any(|trial| trial.phase == Phase::Succeeded);
-        (self.max_steps.is_none() && !has_succeeded())
+        let shows = |trial: &Trial| trial.phase == Phase::Succeeded && trial.series.last_step().is_some();
+        (self.max_steps.is_none() && !history.iter().any(shows))
             .then(|| "the first trial that succeeds shows how long one takes (maxSteps)".to_owned())
     }
 

@@ -16,7 +16,7 @@ use serde_json::json;
 use super::choice;
 use super::objective::Objective;
 use super::problem::Problem;
-use super::series::{Arrival, Series};
+use super::series::{Arrival, Mark, Series};
 use super::trial::{Phase, Trial};
 use race::Race;
 
@@ -108,9 +108,16 @@ macro_rules! pruners {
                 }
             }
 
-            fn alone(&self, objective: &Objective, series: &Series) -> Option<(u64, Evidence, String)> {
+            fn remember(&self, objective: &Objective, mark: Option<Mark>, step: u64, value: f64) -> Option<Mark> {
                 match self {
-                    $(Pruner::$Pruner(pruner) => pruner.alone(objective, series),)*
+                    $(Pruner::$Pruner(pruner) => pruner.remember(objective, mark, step, value),)*
+                }
+            }
+
+            fn alone(&self, objective: &Objective, series: &Series) -> Option<(u64, Evidence, String)> {
+                let mark = series.marked(self.name())?;
+                match self {
+                    $(Pruner::$Pruner(pruner) => pruner.alone(objective, mark, series),)*
                 }
             }
 
@@ -231,11 +238,11 @@ impl Pruners {
         self.comparing()?.max_steps()
     }
 
-    /// Whether the trial `index` of `history`, which is its place there, is to be stopped.
-    pub fn loses(&self, problem: &Problem, history: &[Trial], index: u32) -> bool {
+    /// Whether the trial that has this place in `history` is to be stopped.
+    pub fn verdict_on(&self, problem: &Problem, history: &[Trial], at: usize) -> Option<Verdict> {
         let mut race = Race::new(problem, history);
-        let trial = history.get(index as usize).filter(|trial| trial.can_be_stopped());
-        trial.is_some_and(|trial| self.0.iter().any(|pruner| verdict(pruner, &mut race, trial).is_some()))
+        let trial = history.get(at).filter(|trial| trial.can_be_stopped())?;
+        self.0.iter().find_map(|pruner| verdict(pruner, &mut race, trial))
     }
 
     /// Takes an observation that was made at `at` into a trial's series, with the rung that it has come to.
@@ -248,6 +255,11 @@ impl Pruners {
     ) -> Heard {
         if !series.push(step, value, objective.value, objective.direction) {
             return Heard::Dropped;
+        }
+        for pruner in self.0.iter().filter(|pruner| pruner.stands_alone()) {
+            if let Some(mark) = pruner.remember(objective, series.marked(pruner.name()), step, value) {
+                series.mark(pruner.name(), mark);
+            }
         }
         let is_over = self.0.iter().any(|pruner| pruner.alone(objective, series).is_some());
         let Some((pruner, rung)) = self.comparing().and_then(|pruner| Some((pruner, pruner.rung(series)?))) else {
@@ -314,16 +326,18 @@ fn verdict(pruner: &Pruner, race: &mut Race, trial: &Trial) -> Option<Verdict> {
         let stays = !pruner.is_end() && led(race, Timestamp::MAX, u64::MAX);
         return (!stays).then(|| of(step, evidence, message, race.incumbent(Timestamp::MAX)));
     }
-    let arrival = trial.series.arrivals().last()?;
-    let (evidence, message) = pruner.verdict(race, trial, arrival)?;
-    // One that took the lead before anybody could stop it has passed this rung, whatever it shows later.
-    let mut since = trial.series.points().iter().filter(|(step, _)| *step > arrival.step).map(|(step, _)| *step);
-    if led(race, arrival.at, arrival.step)
-        || led(race, Timestamp::MAX, arrival.step)
-        || since.any(|step| led(race, Timestamp::MAX, step))
-    {
-        return None;
+    // In order: several may have come since the last look. Where it was found to go on it is not judged again.
+    let open = trial.series.arrivals().iter().filter(|arrival| trial.passed.is_none_or(|passed| arrival.rung > passed));
+    for arrival in open {
+        let Some((evidence, message)) = pruner.verdict(race, trial, arrival) else { continue };
+        // One that took the lead before anybody could stop it has passed this rung, whatever it shows later.
+        let mut since = trial.series.points().iter().map(|(step, _)| *step).filter(|step| *step > arrival.step);
+        let has_led = led(race, arrival.at, arrival.step) || since.any(|step| led(race, arrival.at, step));
+        if has_led || led(race, Timestamp::MAX, u64::MAX) {
+            continue;
+        }
+        let evidence = Evidence { value: arrival.value, ..evidence };
+        return Some(of(arrival.step, evidence, message, race.incumbent(arrival.at)));
     }
-    let evidence = Evidence { value: arrival.value, ..evidence };
-    Some(of(arrival.step, evidence, message, race.incumbent(arrival.at)))
+    None
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::algorithm::{Algorithm, Evidence};
 use crate::core::number::number;
 use crate::core::objective::{Direction, Objective, beats};
-use crate::core::series::Series;
+use crate::core::series::{Mark, Series};
 
 /// Ends a Trial that has not improved for so many steps: it has Succeeded with its value. May stand beside another pruner.
 #[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -37,6 +37,16 @@ pub struct Patience {
     pub warmup_steps: u64,
 }
 
+impl Patience {
+    /// What would be an improvement on `best`.
+    fn bar(&self, direction: Direction, best: f64) -> f64 {
+        match direction {
+            Direction::Maximize => best + self.min_delta,
+            Direction::Minimize => best - self.min_delta,
+        }
+    }
+}
+
 impl Algorithm for Patience {
     type Settings = Settings;
     const NAME: &'static str = "patience";
@@ -51,24 +61,23 @@ impl Algorithm for Patience {
         }
     }
 
-    fn alone(&self, objective: &Objective, series: &Series) -> Option<(u64, Evidence, String)> {
-        let bar = |best: f64| match objective.direction {
-            Direction::Maximize => best + self.min_delta,
-            Direction::Minimize => best - self.min_delta,
-        };
-        let mut points = series.points().iter().filter(|(step, _)| *step >= self.warmup_steps);
-        let (mut since, mut best) = *points.next()?;
-        for &(step, value) in points {
-            if beats(objective.direction, value, bar(best)) {
-                (since, best) = (step, value);
-            } else if step - since >= self.steps {
-                let least = if self.min_delta > 0.0 { format!(" by {}", number(self.min_delta)) } else { String::new() };
-                let message =
-                    format!("{}, no improvement{least} on {} of step {since} in {} steps", number(value), number(best), step - since);
-                let evidence = Evidence { value: Some(value), cutoff: Some(bar(best)), ..Evidence::default() };
-                return Some((step, evidence, message));
-            }
+    /// The last observation that was an improvement.
+    fn remember(&self, objective: &Objective, mark: Option<Mark>, step: u64, value: f64) -> Option<Mark> {
+        if step < self.warmup_steps || !value.is_finite() {
+            return mark;
         }
-        None
+        let direction = objective.direction;
+        let stands = |mark: &Mark| mark.value.is_some_and(|best| !beats(direction, value, self.bar(direction, best)));
+        mark.filter(stands).or(Some(Mark { step, value: Some(value) }))
+    }
+
+    fn alone(&self, objective: &Objective, mark: Mark, series: &Series) -> Option<(u64, Evidence, String)> {
+        let (best, (step, value)) = (mark.value?, *series.points().last()?);
+        let without = step.checked_sub(mark.step).filter(|without| *without >= self.steps)?;
+        let least = if self.min_delta > 0.0 { format!(" by {}", number(self.min_delta)) } else { String::new() };
+        let (last, since) = (number(value), mark.step);
+        let message = format!("{last}, no improvement{least} on {} of step {since} in {without} steps", number(best));
+        let cutoff = Some(self.bar(objective.direction, best));
+        Some((step, Evidence { value: Some(value), cutoff, ..Evidence::default() }, message))
     }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::algorithm::{Algorithm, Evidence};
 use crate::core::number::number;
 use crate::core::objective::Objective;
-use crate::core::series::Series;
+use crate::core::series::{Mark, Series};
 
 /// Stops a Trial whose value is NaN, infinite or beyond a bound, at once. May stand beside another pruner.
 #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -58,22 +58,21 @@ impl Algorithm for Threshold {
         }
     }
 
-    fn alone(&self, _: &Objective, series: &Series) -> Option<(u64, Evidence, String)> {
-        let diverged = series.diverged().map(|step| (step, f64::NAN));
-        let after_warmup = |(step, _): &(u64, f64)| *step >= self.warmup_steps;
-        let beyond = |(_, value): &(u64, f64)| !(self.lower..=self.upper).contains(value);
-        let points = series.points().iter().copied().chain(diverged);
-        let (step, value) = points.filter(after_warmup).find(beyond)?;
-        let what = if value < self.lower {
-            format!("below the lower bound {}", number(self.lower))
-        } else if value > self.upper {
-            format!("above the upper bound {}", number(self.upper))
-        } else {
-            "not a number".to_owned()
-        };
-        let cutoff = if value < self.lower { Some(self.lower) } else { Some(self.upper).filter(|_| !value.is_nan()) };
+    /// The first observation that is beyond a bound.
+    fn remember(&self, _: &Objective, mark: Option<Mark>, step: u64, value: f64) -> Option<Mark> {
+        let is_beyond = !value.is_finite() || !(self.lower..=self.upper).contains(&value);
         let value = Some(value).filter(|value| value.is_finite());
-        let message = value.map_or_else(|| what.clone(), |value| format!("{}, {what}", number(value)));
-        Some((step, Evidence { value, cutoff, ..Evidence::default() }, message))
+        mark.or_else(|| (is_beyond && step >= self.warmup_steps).then_some(Mark { step, value }))
+    }
+
+    fn alone(&self, _: &Objective, mark: Mark, _: &Series) -> Option<(u64, Evidence, String)> {
+        let (message, cutoff) = match mark.value {
+            None => ("not a number".to_owned(), None),
+            Some(value) if value < self.lower => {
+                (format!("{}, below the lower bound {}", number(value), number(self.lower)), Some(self.lower))
+            }
+            Some(value) => (format!("{}, above the upper bound {}", number(value), number(self.upper)), Some(self.upper)),
+        };
+        Some((mark.step, Evidence { value: mark.value, cutoff, ..Evidence::default() }, message))
     }
 }
