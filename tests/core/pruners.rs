@@ -409,7 +409,7 @@ fn a_forecast_stops_who_cannot_reach_the_best_final_value_and_lets_a_late_bloome
     let expected = "at step 3: 0.9, which would become 0.9 at best by step 27, worse than the best final value 0.20889";
     assert_eq!(verdict.message, expected);
     // It falls steadily: at 0.25 of that slope it would get there.
-    let steady: Vec<(u64, f64)> = (1..=9).map(|step| (step, 1.0 - 0.08 * step as f64)).collect();
+    let steady: Vec<(u64, f64)> = (1..=7).map(|step| (step, 1.0 - 0.1 * step as f64)).collect();
     assert_eq!(stopped(&study, &[best.clone(), running(&study, 1, &steady)]), [0_u32; 0]);
     let wary = minimizing(json!({"forecast": {"maxSteps": 27, "optimism": 0}}));
     assert_eq!(stopped(&wary, &[best.clone(), running(&wary, 1, &steady)]), [1]);
