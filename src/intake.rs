@@ -1,6 +1,6 @@
 //! The metrics of a run, wherever they are: what the sidecar and `sweep run` share.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{fs, io};
 
@@ -79,6 +79,8 @@ enum Reader {
         last: u64,
         /// Why there was no page at last, while none was read.
         refused: Option<String>,
+        /// What was wrong at last, until the next page, or its absence, is looked at.
+        problem: Option<String>,
         is_read: bool,
     },
 }
@@ -117,6 +119,7 @@ impl Intake {
                     state,
                     last: 0,
                     refused: None,
+                    problem: None,
                     is_read: false,
                 }
             }
@@ -166,8 +169,7 @@ impl Intake {
                 });
                 read.map_err(|error| cannot_read("event files", &error))
             }
-            Reader::Page { pages, scraper, state, last, refused, is_read } => {
-                let mut problem = None;
+            Reader::Page { pages, scraper, state, last, refused, problem, is_read } => {
                 let mut count = 0;
                 let mut report = |report: Report| {
                     count += 1;
@@ -175,7 +177,7 @@ impl Intake {
                     each(Position { generation: 1, offset: *last }, report);
                 };
                 while let Some(page) = scraper.next() {
-                    problem = match page {
+                    *problem = match page {
                         Ok(page) => {
                             *is_read = true;
                             pages.read(&page, parser, noted, &mut report)
@@ -188,7 +190,7 @@ impl Intake {
                         Err(error) => Some(error.to_string()),
                     };
                     if problem.is_some() {
-                        refused.clone_from(&problem);
+                        refused.clone_from(problem);
                     }
                 }
                 if is_last {
@@ -200,9 +202,9 @@ impl Intake {
                 {
                     let written = serde_json::to_vec(&reached).map_err(io::Error::from);
                     // Without it a reader that is started anew counts its steps anew; nothing else depends on it.
-                    drop(written.and_then(|text| fs::write(state, text)));
+                    drop(written.and_then(|text| replace(state, &text)));
                 }
-                problem.map_or(Ok(()), Err)
+                problem.clone().map_or(Ok(()), Err)
             }
         }
     }
@@ -249,6 +251,13 @@ fn next_offset(last: u64) -> u64 {
     now.max(last + 1)
 }
 
+/// Writes a file anew, as a whole or not at all: whoever is ended in the middle of it leaves the one before.
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let new = path.with_extension("new");
+    fs::write(&new, bytes)?;
+    fs::rename(new, path)
+}
+
 fn cannot_read(what: &str, error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::PermissionDenied => {
@@ -261,6 +270,7 @@ fn cannot_read(what: &str, error: &io::Error) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use crate::metrics::MAX_STEP;
@@ -285,6 +295,17 @@ mod tests {
         let steps = [0, 1, u64::from(u32::MAX), 1 << 32, (1 << 32) + 1, MAX_STEP - 1, MAX_STEP];
         let positions = steps.into_iter().flat_map(|step| [0, 1, u32::MAX].map(|count| of_step(step, count)));
         assert!(positions.collect::<Vec<_>>().is_sorted_by(|a, b| a < b));
+    }
+
+    #[test]
+    fn a_file_is_replaced_as_a_whole_and_nothing_is_left_beside_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("reached.json");
+        for text in [b"a longer one".as_slice(), b"short"] {
+            replace(&path, text).unwrap();
+            assert_eq!(fs::read(&path).unwrap(), text);
+        }
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
     #[test]

@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Bound;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::dropped::example;
 use super::event::{Event, event};
 use super::found::{Found, Step};
 use super::noted::Noted;
@@ -36,6 +38,8 @@ const MAX_FILES: usize = 1_000;
 pub struct Events {
     follower: EventFollower,
     tags: Tags,
+    /// The last value of an objective that was refused.
+    refused: Option<String>,
 }
 
 impl Events {
@@ -43,7 +47,7 @@ impl Events {
     pub fn new(path: impl Into<PathBuf>, parser: &Parser) -> Events {
         let vocabulary = parser.vocabulary();
         let wanted = vocabulary.objectives.keys().chain(vocabulary.additional).cloned();
-        Events { follower: EventFollower::new(path), tags: Tags::new(wanted) }
+        Events { follower: EventFollower::new(path), tags: Tags::new(wanted), refused: None }
     }
 
     /// Reads another folder as well, but for the files that are in it now.
@@ -53,7 +57,7 @@ impl Events {
         self
     }
 
-    /// Reads what was written since the last call, up to some 256 KiB: what is left waits in the files. Calls `each` with
+    /// Reads what was written since the last call, up to some 512 KiB: what is left waits in the files. Calls `each` with
     /// what is reported, and notes all else. `is_last` tells that the trainer has ended.
     ///
     /// # Errors
@@ -65,9 +69,12 @@ impl Events {
         noted: &mut Noted,
         mut each: impl FnMut(Report),
     ) -> io::Result<()> {
-        let Events { follower, tags } = self;
+        let Events { follower, tags, refused } = self;
         follower.poll(is_last, |followed| match followed {
-            Followed::Event { folder, event } => read(folder, event, tags, parser, noted, &mut each),
+            Followed::Event { folder, event } => {
+                let missed = read(folder, event, tags, parser, noted, &mut each);
+                *refused = missed.or_else(|| refused.take());
+            }
             Followed::Damaged { file } => noted.dropped.count(|dropped| &mut dropped.damaged, 1, file),
             Followed::Broken { file } => {
                 noted.dropped.count(
@@ -86,6 +93,9 @@ impl Events {
 
     /// Why nothing was read of a metric, once all was: what there is instead.
     pub fn why_nothing(&self, metric: &str) -> String {
+        if let Some(refused) = &self.refused {
+            return format!("the step of every value of {metric} is negative or above 2^53, such as \"{refused}\"");
+        }
         if let Some(instead) = instead(metric, "tags", self.tags.seen()) {
             return instead;
         }
@@ -99,7 +109,7 @@ impl Events {
     }
 }
 
-/// Reads the scalars of an event.
+/// Reads the scalars of an event. Returns the value of an objective that was refused.
 fn read(
     folder: &str,
     event: Event,
@@ -107,7 +117,7 @@ fn read(
     parser: &mut Parser,
     noted: &mut Noted,
     each: &mut impl FnMut(Report),
-) {
+) -> Option<String> {
     let step = u64::try_from(event.step)
         .map_or(Step::Impossible, |step| Step::from_text(&step.to_string()).unwrap_or_default());
     let mut found = Found { step, step_word: "step".to_owned(), ..Found::default() };
@@ -131,9 +141,11 @@ fn read(
             found.others.push((name, *value));
         }
     }
-    if let Some(report) = parser.report(found, &objective.unwrap_or_default(), noted) {
-        each(report);
+    match parser.report(found, objective.as_deref().unwrap_or_default(), noted) {
+        Some(report) => each(report),
+        None => return objective.map(|objective| example(&objective)),
     }
+    None
 }
 
 /// What a followed folder held next.
@@ -158,6 +170,14 @@ pub(super) struct EventFollower {
     files: BTreeMap<Key, EventFile>,
     /// When to look for new files again.
     next_look: Option<Instant>,
+    /// What the last look failed with, until the next one.
+    look_problem: Option<(io::ErrorKind, String)>,
+    /// Files hold what was not read yet.
+    has_backlog: bool,
+    /// The file that the next call begins with, where the last one did not get to all of them.
+    resume: Option<Key>,
+    /// The last call told that the trainer has ended.
+    has_ended: bool,
     more_waiting: bool,
     /// Records that were skipped because they are longer than [`MAX_RECORD`](record::MAX_RECORD).
     long: u64,
@@ -190,45 +210,70 @@ impl EventFollower {
     /// A follower of the folder at `path`, which need not exist yet.
     pub fn new(path: impl Into<PathBuf>) -> EventFollower {
         let folder = Folder { path: path.into(), ignored: BTreeSet::new() };
-        EventFollower { folders: vec![folder], files: BTreeMap::new(), next_look: None, more_waiting: false, long: 0 }
+        EventFollower {
+            folders: vec![folder],
+            files: BTreeMap::new(),
+            next_look: None,
+            look_problem: None,
+            has_backlog: false,
+            resume: None,
+            has_ended: false,
+            more_waiting: false,
+            long: 0,
+        }
     }
 
     /// Follows another folder as well, but for the files that are in it now.
     pub fn add(&mut self, path: impl Into<PathBuf>) {
         let path = path.into();
         // What cannot be looked at now is told once it is followed.
-        let files = files(&path, &BTreeSet::new()).0;
+        let files = files(&path, &BTreeSet::new(), MAX_ENTRIES).0;
         self.folders.push(Folder { path, ignored: files.into_iter().map(|(path, _)| path).collect() });
     }
 
-    /// Calls `each` with what was written since the last call, up to some 256 KiB: what is left waits in the files. With
-    /// `is_last` it looks for new files whenever it has done so last.
+    /// Calls `each` with what was written since the last call, up to some 512 KiB: what is left waits in the files. With
+    /// `is_last` there is more to come until a look for new files was followed by reading nothing.
     ///
     /// # Errors
-    /// A folder or a file cannot be read. What can be is, and nothing is lost by it: poll again.
+    /// A folder or a file cannot be read. What can be is, and nothing is lost by it: poll again. That a folder cannot be
+    /// looked at is said again until the next look.
     pub fn poll(&mut self, is_last: bool, mut each: impl FnMut(Followed)) -> io::Result<()> {
-        let mut result = Ok(());
-        if !self.more_waiting && (is_last || self.next_look.is_none_or(|next| Instant::now() >= next)) {
-            result = self.look();
+        // The last file may have come while a backlog was read: an end is looked at first, and once again behind it.
+        let at_the_end = is_last && (!self.has_ended || !self.has_backlog);
+        let looks = at_the_end || self.next_look.is_none_or(|next| Instant::now() >= next);
+        if looks {
+            self.look_problem = self.look().err().map(|error| (error.kind(), error.to_string()));
         }
-        self.more_waiting = false;
-        let mut gone = Vec::new();
-        for (key, file) in &mut self.files {
+        let mut result = self.look_problem.clone().map_or(Ok(()), |(kind, message)| Err(io::Error::new(kind, message)));
+        let resumed = self.resume.take();
+        let (mut gone, mut taken) = (Vec::new(), 0);
+        let from = resumed.as_ref().map_or(Bound::Unbounded, Bound::Included);
+        for (key, file) in self.files.range_mut((from, Bound::Unbounded)) {
+            // A file is read only where the longest record would be read whole.
+            if taken >= MOST_BYTES {
+                self.resume = Some(key.clone());
+                break;
+            }
             match file.read(&key.1, &mut each) {
                 Ok(read) => {
                     self.long += read.long;
-                    self.more_waiting = !read.is_at_end;
+                    taken += read.taken;
+                    if !read.is_at_end {
+                        self.resume = Some(key.clone());
+                        break;
+                    }
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => gone.push(key.clone()),
                 Err(error) => result = result.and(Err(error)),
-            }
-            if self.more_waiting {
-                break;
             }
         }
         for key in gone {
             self.files.remove(&key);
         }
+        // The files before the one that it was resumed at have their turn then.
+        self.has_backlog = self.resume.is_some() || resumed.is_some();
+        self.has_ended = is_last;
+        self.more_waiting = self.has_backlog || is_last && !(looks && taken == 0);
         result
     }
 
@@ -241,15 +286,14 @@ impl EventFollower {
     fn look(&mut self) -> io::Result<()> {
         let (began, mut result) = (Instant::now(), Ok(()));
         for Folder { path, ignored } in &self.folders {
-            let (found, looked) = files(path, ignored);
+            let (found, looked) = files(path, ignored, MAX_FILES);
             result = result.and(looked);
             for (path, folder) in found {
                 if self.files.len() < MAX_FILES || self.files.contains_key(&(begun(&path), path.clone())) {
                     let file = || EventFile { folder, ..EventFile::default() };
                     self.files.entry((begun(&path), path)).or_insert_with(file);
                 } else {
-                    let message = format!("there are more than {MAX_FILES} event files");
-                    result = result.and(Err(io::Error::other(message)));
+                    result = result.and(Err(too_many_files(MAX_FILES)));
                 }
             }
         }
@@ -265,9 +309,13 @@ fn begun(path: &Path) -> u64 {
     behind.split('.').find_map(|part| part.parse().ok()).unwrap_or(0)
 }
 
-/// The event files in `root` and in the folders in it, each with its folder; and what could not be looked at. Links are not
-/// followed: they may lead anywhere.
-fn files(root: &Path, ignored: &BTreeSet<PathBuf>) -> (Vec<(PathBuf, String)>, io::Result<()>) {
+fn too_many_files(most: usize) -> io::Error {
+    io::Error::other(format!("there are more than {most} event files"))
+}
+
+/// The event files in `root` and in the folders in it, up to `most`, each with its folder; and what could not be looked at.
+/// Links are not followed: they may lead anywhere.
+fn files(root: &Path, ignored: &BTreeSet<PathBuf>, most: usize) -> (Vec<(PathBuf, String)>, io::Result<()>) {
     let (mut files, mut result, mut entries) = (Vec::new(), Ok(()), 0);
     let mut folders = vec![(root.to_owned(), String::new(), 0)];
     while let Some((path, folder, depth)) = folders.pop() {
@@ -294,6 +342,9 @@ fn files(root: &Path, ignored: &BTreeSet<PathBuf>) -> (Vec<(PathBuf, String)>, i
                     folders.push((entry.path(), below, depth + 1));
                 }
                 Ok(kind) if kind.is_file() && name.contains(MARK) && !ignored.contains(&entry.path()) => {
+                    if files.len() == most {
+                        return (files, Err(too_many_files(most)));
+                    }
                     files.push((entry.path(), folder.clone()));
                 }
                 _ => {}
@@ -306,12 +357,14 @@ fn files(root: &Path, ignored: &BTreeSet<PathBuf>) -> (Vec<(PathBuf, String)>, i
 /// What became of reading a file on.
 struct Progress {
     is_at_end: bool,
+    /// How many bytes were taken from it.
+    taken: u64,
     long: u64,
 }
 
 impl EventFile {
     fn read(&mut self, path: &Path, each: &mut impl FnMut(Followed)) -> io::Result<Progress> {
-        let mut read = Progress { is_at_end: true, long: 0 };
+        let mut read = Progress { is_at_end: true, taken: 0, long: 0 };
         let metadata = fs::symlink_metadata(path)?;
         let identity = |metadata: &Metadata| Some((metadata.dev(), metadata.ino()));
         if self.identity != identity(&metadata) || metadata.len() < self.length {
@@ -327,6 +380,7 @@ impl EventFile {
         file.seek(SeekFrom::Start(self.offset))?;
         let mut bytes = Vec::new();
         file.take(MOST_BYTES).read_to_end(&mut bytes)?;
+        read.taken = bytes.len() as u64;
         let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
         let mut rest = bytes.as_slice();
         let mut is_part = false;
@@ -465,6 +519,47 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_came_during_a_backlog_is_read_before_the_end() {
+        let mut f = Fixture::new("loss");
+        let backlog: Vec<u8> = (0..20_000).flat_map(|step| record(&message(step, "loss", 0.5))).collect();
+        f.append(FIRST, &backlog);
+        f.events.poll(false, &mut f.parser, &mut f.noted, |_| ()).unwrap();
+        assert!(f.events.more_waiting());
+        f.scalar(SECOND, 20_000, "loss", 0.25);
+        assert_eq!(f.read().last(), Some(&(20_000, 0.25)));
+    }
+
+    #[test]
+    fn a_call_reads_a_bounded_part_of_however_many_files_and_the_next_one_goes_on() {
+        let mut f = Fixture::new("loss");
+        let piece: Vec<u8> = (0..100).flat_map(|_| record(&message(1, "loss", 0.5))).collect();
+        let count = 5 * MOST_BYTES as usize / piece.len();
+        for file in 0..count {
+            f.append(&format!("events.out.tfevents.{}.host", 1_700_000_000 + file), &piece);
+        }
+        let (mut calls, mut all) = (0, 0);
+        while calls == 0 || f.events.more_waiting() {
+            let mut reports = 0;
+            f.events.poll(false, &mut f.parser, &mut f.noted, |_| reports += 1).unwrap();
+            assert!(reports * piece.len() / 100 <= 2 * MOST_BYTES as usize);
+            (calls, all) = (calls + 1, all + reports);
+        }
+        assert_eq!(all, count * 100);
+        assert!(calls > 4, "{calls}");
+    }
+
+    #[test]
+    fn what_a_look_failed_with_is_said_until_the_next_one() {
+        let mut f = Fixture::new("loss");
+        for file in 0..=MAX_FILES {
+            f.append(&format!("events.out.tfevents.{file}.host"), b"");
+        }
+        let said = |f: &mut Fixture| f.events.poll(false, &mut f.parser, &mut f.noted, |_| ()).unwrap_err().to_string();
+        assert_eq!(said(&mut f), "there are more than 1000 event files");
+        assert_eq!(said(&mut f), "there are more than 1000 event files");
+    }
+
+    #[test]
     fn a_file_that_is_written_anew_is_read_anew_and_steps_that_go_back_are_dropped() {
         let mut f = Fixture::new("loss");
         f.scalar(FIRST, 1, "loss", 0.5);
@@ -566,6 +661,15 @@ mod tests {
         let said = "there are the tags val/Accuracy, loss; did you mean val/Accuracy?";
         assert_eq!(f.events.why_nothing("val_accuracy"), said);
         assert_eq!(f.events.why_nothing("reward"), "there are the tags loss, val/Accuracy");
+    }
+
+    #[test]
+    fn where_no_step_could_be_taken_that_is_told_and_not_that_the_tag_is_there() {
+        let mut f = Fixture::new("loss");
+        f.scalar(FIRST, -1, "loss", 0.5);
+        assert_eq!(f.read(), []);
+        let said = "the step of every value of loss is negative or above 2^53, such as \"loss: 0.5 at step -1\"";
+        assert_eq!(f.events.why_nothing("loss"), said);
     }
 
     proptest! {

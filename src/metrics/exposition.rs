@@ -12,12 +12,16 @@ pub(super) struct Sample<'a> {
     pub value: f64,
 }
 
-/// The samples of a page, in their order, and the first line that is none.
-pub(super) fn samples(page: &str) -> (Vec<Sample<'_>>, Option<&str>) {
+/// The samples of a page that are to be kept, in their order, and the first line that is none.
+pub(super) fn samples<'a>(
+    page: &'a str,
+    mut is_kept: impl FnMut(&Sample) -> bool,
+) -> (Vec<Sample<'a>>, Option<&'a str>) {
     let (mut samples, mut wrong) = (Vec::new(), None);
     for line in page.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
         match sample(line) {
-            Some(sample) => samples.push(sample),
+            Some(sample) if is_kept(&sample) => samples.push(sample),
+            Some(_) => {}
             None => wrong = wrong.or(Some(line)),
         }
     }
@@ -110,7 +114,7 @@ mod tests {
             assert_eq!(read(line), None, "{line}");
         }
         let page = "# HELP loss Of it.\n# TYPE loss gauge\nloss 1\n<p>\nacc 2\r\n# EOF\n";
-        let (samples, wrong) = samples(page);
+        let (samples, wrong) = samples(page, |_| true);
         assert_eq!(samples.iter().map(|sample| sample.name).collect::<Vec<_>>(), ["loss", "acc"]);
         assert_eq!(wrong, Some("<p>"));
     }
@@ -118,7 +122,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_page_is_read_without_a_panic(page in "([a{}\"\\\\,= 1\n#é]|\\PC){0,60}") {
-            samples(&page);
+            samples(&page, |_| true);
         }
     }
 }

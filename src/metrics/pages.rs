@@ -8,12 +8,17 @@ use super::dropped::example;
 use super::exposition::{Sample, samples};
 use super::found::{Found, STEP_WORDS, Step, Vocabulary};
 use super::noted::Noted;
+use super::others::MAX_OTHERS;
 use super::parse::{Parser, Report};
 use super::unread::instead;
 use super::wire::Number;
 
 /// How many names a page is remembered by.
 const MAX_NAMES: usize = 256;
+
+/// How many samples of a page are considered beside those that the study asks for: a page may hold a hundred thousand of them, and
+/// there is little memory.
+const MAX_SAMPLES: usize = 1_000;
 
 /// Names that the client libraries add of themselves.
 const OF_CLIENTS: [&str; 3] = ["python_", "process_", "go_"];
@@ -33,6 +38,8 @@ pub struct Pages {
     reported: Option<u64>,
     /// The names on the last page.
     names: BTreeSet<String>,
+    /// What kept the objective from being read, of the last page that it was on.
+    refused: Option<String>,
 }
 
 /// What the last page said.
@@ -52,7 +59,7 @@ pub struct Reached {
     /// The step that was reported last.
     pub step: u64,
     /// What stood on the page for the step, with the word for it.
-    pub on_page: Option<(String, f64)>,
+    pub on_page: Option<(String, Number)>,
     /// The value that was reported last.
     pub value: Number,
 }
@@ -62,6 +69,7 @@ impl Pages {
     pub fn of(objective: impl Into<String>, reached: Option<Reached>, parser: &mut Parser) -> Pages {
         let mut pages = Pages::new(objective);
         if let Some(Reached { step, on_page, value }) = reached {
+            let on_page = on_page.map(|(word, step)| (word, step.0));
             pages.current = Some(Current { step: on_page, value: value.0, others: Vec::new(), is_reported: true });
             pages.reported = Some(step);
             parser.resume(step);
@@ -108,36 +116,61 @@ impl Pages {
     /// Where it has got to: None where nothing was reported yet.
     pub fn reached(&self) -> Option<Reached> {
         let current = self.current.as_ref().filter(|current| current.is_reported)?;
-        Some(Reached { step: self.reported?, on_page: current.step.clone(), value: Number(current.value) })
+        let on_page = current.step.clone().map(|(word, step)| (word, Number(step)));
+        Some(Reached { step: self.reported?, on_page, value: Number(current.value) })
     }
 
-    /// Why nothing was read of the metric: what there is instead. None where there was no page.
+    /// Why nothing was read of the metric: what is wrong with it, or what there is instead. None where there was no page, or
+    /// where something was read before this reader was started.
     pub fn why_nothing(&self) -> Option<String> {
+        if self.reported.is_some() {
+            return None;
+        }
         if self.is_unset {
             return Some(format!("{} was 0 on every page, as one that was never set", self.objective));
         }
-        instead(&self.objective, "metrics", &self.names)
+        self.refused.clone().or_else(|| instead(&self.objective, "metrics", &self.names))
     }
 
     fn new(objective: impl Into<String>) -> Pages {
-        Pages { objective: objective.into(), current: None, is_unset: false, reported: None, names: BTreeSet::new() }
+        Pages {
+            objective: objective.into(),
+            current: None,
+            is_unset: false,
+            reported: None,
+            names: BTreeSet::new(),
+            refused: None,
+        }
     }
 
     /// What the next page says, and what is wrong with it.
     fn page(&mut self, page: &str, vocabulary: &Vocabulary) -> (Vec<Found>, Option<String>) {
-        let (samples, wrong) = samples(page);
+        let mut room = MAX_SAMPLES;
+        let (samples, wrong) = samples(page, |sample| {
+            let is_asked = sample.name == self.objective
+                || is_step(sample.name, vocabulary)
+                || vocabulary.is_additional(sample.name);
+            let is_kept = is_asked || room > 0;
+            room = room.saturating_sub(usize::from(!is_asked));
+            is_kept
+        });
         let mut problem = wrong.map(|line| format!("it is no page of Prometheus metrics: \"{}\"", example(line)));
-        self.names = samples.iter().map(|sample| sample.name.to_owned()).take(MAX_NAMES).collect();
+        let names: BTreeSet<&str> = samples.iter().map(|sample| sample.name).collect();
+        self.names = names.into_iter().take(MAX_NAMES).map(str::to_owned).collect();
         let value = match single(&samples, &self.objective) {
             Ok(value) => value,
             Err(count) => {
                 problem = Some(format!("{} has {count} sets of labels there: which one is meant?", self.objective));
+                self.refused.clone_from(&problem);
                 None
             }
         };
         let Some(value) = value else { return (Vec::new(), problem) };
         let step = step(&samples, vocabulary.step);
-        let others = samples.iter().filter(|sample| is_other(sample, vocabulary));
+        let step_wrong = step.as_ref().filter(|(_, step)| Step::from_float(*step) == Step::Impossible);
+        self.refused = step_wrong
+            .map(|(word, step)| format!("{} is there, but {word} is {step}, which is no step", self.objective));
+        let others = samples.iter().filter(|sample| is_other(sample, vocabulary)).take(MAX_SAMPLES + MAX_OTHERS);
         let others = others.map(|sample| (sample.name.to_owned(), sample.value)).collect();
         (self.take(step, value, others), problem)
     }
@@ -145,14 +178,14 @@ impl Pages {
     fn take(&mut self, step: Option<(String, f64)>, value: f64, others: Vec<(String, f64)>) -> Vec<Found> {
         let mut next = Current { step, value, others, is_reported: false };
         let mut reports = Vec::new();
-        match &self.current {
+        match &mut self.current {
             None => {
                 self.is_unset = value == 0.0;
                 next.is_reported = !self.is_unset;
             }
             Some(current) => {
                 let is_new = current.value.to_bits() != next.value.to_bits();
-                let goes_on = current.step != next.step;
+                let goes_on = bits(&current.step) != bits(&next.step);
                 if !is_new && !goes_on {
                     return reports;
                 }
@@ -180,13 +213,14 @@ impl Pages {
 }
 
 impl Current {
-    fn found(&self, objective: &str) -> Found {
+    /// What it reports, once: the other metrics are handed over.
+    fn found(&mut self, objective: &str) -> Found {
         let (step_word, step) = match &self.step {
             Some((word, step)) => (word.clone(), Step::from_float(*step)),
             None => (String::new(), Step::Missing),
         };
         let values = [(objective.to_owned(), self.value)].into();
-        Found { step, step_word, values, others: self.others.clone(), not_a_number: 0 }
+        Found { step, step_word, values, others: std::mem::take(&mut self.others), not_a_number: 0 }
     }
 }
 
@@ -201,6 +235,17 @@ fn single(samples: &[Sample], name: &str) -> Result<Option<f64>, usize> {
         0 | 1 => Ok(of_name().next().map(|sample| sample.value)),
         count => Err(count),
     }
+}
+
+/// A step as it can be compared: NaN is equal to itself.
+fn bits(step: &Option<(String, f64)>) -> Option<(&str, u64)> {
+    step.as_ref().map(|(word, step)| (word.as_str(), step.to_bits()))
+}
+
+/// Whether a metric of this name is a step.
+fn is_step(name: &str, vocabulary: &Vocabulary) -> bool {
+    let plain = name.strip_suffix("_total").unwrap_or(name);
+    vocabulary.step_rank(name).is_some() || vocabulary.step_rank(plain).is_some()
 }
 
 /// The metric that is the step, with the word for it: a counter has `_total` behind its name.
@@ -220,11 +265,10 @@ fn step(samples: &[Sample], own: Option<&str>) -> Option<(String, f64)> {
 fn is_other(sample: &Sample, vocabulary: &Vocabulary) -> bool {
     let of_client =
         OF_CLIENTS.iter().any(|prefix| sample.name.starts_with(prefix)) || sample.name.ends_with("_created");
-    let name = sample.name.strip_suffix("_total").unwrap_or(sample.name);
     let is_plain = sample.labels.is_empty() && sample.value.is_finite();
     is_plain
         && vocabulary.is_other(sample.name)
-        && vocabulary.step_rank(name).is_none()
+        && !is_step(sample.name, vocabulary)
         && (!of_client || vocabulary.is_additional(sample.name))
 }
 
@@ -232,6 +276,7 @@ fn is_other(sample: &Sample, vocabulary: &Vocabulary) -> bool {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::sync::Arc;
 
     use super::*;
     use proptest::prelude::*;
@@ -312,6 +357,50 @@ mod tests {
             "loss 3\nepoch 1\nlr 0.1\nbad NaN\nsteps{a=\"b\"} 4\nprocess_open_fds 9\nprocess_threads 8\nlr_created 1e9";
         let (reports, _) = Pages::new("loss").page(page, &vocabulary);
         assert_eq!(reports[0].others, [("lr".to_owned(), 0.1), ("process_threads".to_owned(), 8.0)]);
+    }
+
+    #[test]
+    fn a_step_that_is_no_number_does_not_go_on_by_standing_there() {
+        let nan = ["step NaN; loss 3"; 3];
+        assert_eq!(read(&nan, None).len(), 1);
+    }
+
+    #[test]
+    fn of_a_long_page_what_the_study_asks_for_is_found_and_of_the_rest_a_part() {
+        let objectives = BTreeMap::from([("loss".to_owned(), None)]);
+        let additional = ["lr".to_owned()];
+        let vocabulary = Vocabulary { objectives: &objectives, step: None, additional: &additional };
+        let many: String = (0..50_000).map(|i| format!("m{i} 1\n")).collect();
+        let (reports, problem) = Pages::new("loss").page(&format!("{many}epoch_total 2\nlr 0.1\nloss 3"), &vocabulary);
+        assert_eq!((problem, reports[0].step, reports[0].values["loss"]), (None, Step::Given(2), 3.0));
+        assert_eq!(reports[0].others.len(), MAX_SAMPLES + 1);
+        assert_eq!(reports[0].others.last().unwrap(), &("lr".to_owned(), 0.1));
+    }
+
+    /// Why nothing was read of the loss on this page.
+    fn why_nothing(page: &str) -> Option<String> {
+        let (mut parser, mut pages) = (Parser::new(["loss"], Arc::default()), Pages::new("loss"));
+        pages.read(page, &mut parser, &mut Noted::default(), |_| ());
+        pages.why_nothing()
+    }
+
+    #[test]
+    fn where_a_metric_is_there_and_was_refused_that_is_told_and_not_that_it_is_there() {
+        let why = |page| why_nothing(page).unwrap();
+        let labels = "loss has 2 sets of labels there: which one is meant?";
+        assert_eq!(why("loss{a=\"b\"} 3\nloss{a=\"c\"} 4"), labels);
+        assert_eq!(why("epoch -1\nloss 3"), "loss is there, but epoch is -1, which is no step");
+        assert_eq!(why("epoch NaN\nloss 3"), "loss is there, but epoch is NaN, which is no step");
+        assert_eq!(why("epoch 1\nLoss 3"), "there are the metrics Loss, epoch; did you mean Loss?");
+        assert_eq!(why_nothing("epoch 1\nloss 3"), None);
+    }
+
+    #[test]
+    fn what_was_reached_can_be_written_and_read_whatever_stood_there() {
+        let reached =
+            Reached { step: 3, on_page: Some(("epoch".to_owned(), Number(f64::NEG_INFINITY))), value: Number(0.5) };
+        let text = serde_json::to_string(&reached).unwrap();
+        assert_eq!(serde_json::from_str::<Reached>(&text).unwrap(), reached);
     }
 
     proptest! {

@@ -384,6 +384,10 @@ async fn a_page_is_read_as_it_changes_and_what_is_wrong_with_it_is_told() {
     let is_told =
         |problem: &Option<String>| problem.as_deref() == Some("it is no page of Prometheus metrics: \"<html>\"");
     until("the problem", || sidecar.printed.heartbeats().iter().any(is_told)).await;
+    let known = sidecar.printed.heartbeats().len();
+    until("two more heartbeats", || sidecar.printed.heartbeats().len() >= known + 2).await;
+    let told = sidecar.printed.heartbeats();
+    assert!(told[known..].iter().all(is_told), "it stands until another page is there: {told:?}");
     server.show("epoch 2\naccuracy 0.7\n");
     until("the second report", || sidecar.printed.reports().len() == 2).await;
     drop(server);
