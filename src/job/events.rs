@@ -7,6 +7,9 @@ use serde_json::{Value, json};
 use super::{METRICS_DIR, METRICS_VOLUME};
 use crate::metrics::TensorBoardSpec;
 
+/// The program in the operator's image: nothing can be mounted at it or below, or the sidecar could not start.
+const PROGRAM: &str = "/sweep";
+
 /// The folder of event files, in the trainer's container and in the sidecar alike.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct EventsFolder {
@@ -78,6 +81,11 @@ fn check(path: &str) -> Result<(), String> {
     if at.starts_with(METRICS_DIR) || Path::new(METRICS_DIR).starts_with(at) {
         return Err(format!(
             "{METRICS_DIR} is the operator's own: leave path out, and $SWEEP_METRICS is a folder there"
+        ));
+    }
+    if at.starts_with(PROGRAM) {
+        return Err(format!(
+            "{PROGRAM} is the sidecar's program, and the folder is mounted there, too: choose another one"
         ));
     }
     Ok(())

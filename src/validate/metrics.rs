@@ -1,5 +1,7 @@
 //! Where metrics are found, and what lines with them look like.
 
+use http::uri::PathAndQuery;
+
 use super::Problems;
 use crate::api::StudySpec;
 use crate::core::listed;
@@ -62,7 +64,10 @@ pub fn grammar(spec: &StudySpec, problems: &mut Problems) -> Grammar {
 fn check_page(page: &PrometheusSpec, objective: &str, problems: &mut Problems) {
     problems.check(page.port > 0, "spec.metrics.prometheus.port", "must be between 1 and 65535");
     let path = page.path.as_deref().unwrap_or(PrometheusSpec::PATH);
-    let is_path = path.starts_with('/') && path.chars().all(|c| c.is_ascii_graphic());
+    // What cannot be asked for would fail at every look. A part behind # is cut off there, and ^ is no letter of an address.
+    let can_be_asked_for =
+        PathAndQuery::try_from(path).is_ok_and(|asked| asked.as_str() == path) && !path.contains('^');
+    let is_path = path.starts_with('/') && path.chars().all(|c| c.is_ascii_graphic()) && can_be_asked_for;
     problems.check(is_path, "spec.metrics.prometheus.path", format!("must be a path such as /metrics, not {path:?}"));
     let can_be_there = objective.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     problems.check(

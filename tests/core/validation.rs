@@ -422,16 +422,23 @@ fn where_event_files_and_pages_can_be() {
         (path("/"), at, "must not be /"),
         (path("/run/sweep-operator/x"), at, "is the operator's own"),
         (path("/run"), at, "is the operator's own"),
+        (path("/sweep"), at, "/sweep is the sidecar's program"),
+        (path("/sweep/logs"), at, "/sweep is the sidecar's program"),
         (json!({"tensorBoard": {}, "step": "epoch"}), "spec.metrics.step", "has no use with tensorBoard"),
         (json!({"tensorBoard": {}, "file": {}}), "spec.metrics", "exactly one of"),
         (page(0, "/m"), "spec.metrics.prometheus.port", "must be between 1 and 65535"),
         (page(80, "m"), "spec.metrics.prometheus.path", "must be a path such as /metrics, not \"m\""),
         (page(80, "/a b"), "spec.metrics.prometheus.path", "must be a path"),
+        (page(80, "/a#b"), "spec.metrics.prometheus.path", "must be a path"),
+        (page(80, "/a<b"), "spec.metrics.prometheus.path", "must be a path"),
+        (page(80, "/a?b=<c>"), "spec.metrics.prometheus.path", "must be a path"),
+        (page(80, "/a^b"), "spec.metrics.prometheus.path", "must be a path"),
     ] {
         let problems = check(patched(&[("/metrics", metrics.clone())])).err().unwrap();
         assert!(says(&problems, field, phrase), "{metrics}: {problems:?}");
     }
     assert!(check(patched(&[("/metrics", path("/work/logs"))])).is_ok());
+    assert!(check(patched(&[("/metrics", path("/sweeps"))])).is_ok());
     assert!(check(patched(&[("/metrics", json!({"tensorBoard": {}, "additional": ["a/b"]}))])).is_ok());
     assert!(check(patched(&[("/metrics", page(8000, "/m?all=1"))])).is_ok());
     let named = [("/metrics", page(80, "/m")), ("/objectives/0/metric", json!("val/acc"))];
