@@ -340,11 +340,11 @@ fn event_files_are_read_in_the_folder_of_ours_and_in_one_that_the_trainer_is_fix
     cluster.enforce_restricted(&namespace.name);
     let _operator = Operator::start(cluster, &namespace);
     let (first, rest) = (printing(&EVENTS[..300]), printing(&EVENTS[300..609]));
-    let mounted = json!([{"name": "work", "mountPath": "/work", "subPath": "w"}]);
+    let mounted = json!([{"name": "work", "mountPath": "/app", "subPath": "w"}]);
     for (name, metrics, folder, mounts) in [
         ("ours", json!({"tensorBoard": {}}), "\"$SWEEP_METRICS\"", json!([])),
-        ("fixed", json!({"tensorBoard": {"path": "/work/logs"}}), "/work/logs", json!([])),
-        ("mounted", json!({"tensorBoard": {"path": "/work/"}}), "/work", mounted),
+        ("fixed", json!({"tensorBoard": {"path": "/app/logs"}}), "/app/logs", json!([])),
+        ("mounted", json!({"tensorBoard": {"path": "/app/"}}), "/app", mounted),
     ] {
         let script =
             format!("cd {folder}; {first} > events.out.tfevents.1.h; sleep 1; {rest} >> events.out.tfevents.1.h");

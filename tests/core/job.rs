@@ -89,19 +89,19 @@ fn shared(job: &Value) -> Value {
 #[test]
 fn event_files_are_in_a_volume_that_trainer_and_sidecar_share() {
     insta::assert_yaml_snapshot!("tensor_board", shared(&built(&[("/metrics", json!({"tensorBoard": {}}))], &ADAM)));
-    let fixed = json!({"tensorBoard": {"path": "/work/$logs"}});
+    let fixed = json!({"tensorBoard": {"path": "/app/$logs"}});
     insta::assert_yaml_snapshot!("tensor_board_path", shared(&built(&[("/metrics", fixed)], &ADAM)));
 }
 
 #[test]
 fn event_files_in_a_volume_of_the_template_are_read_there() {
     let mounts = json!([
-        {"name": "work", "mountPath": "/work", "subPath": "w"},
+        {"name": "work", "mountPath": "/app", "subPath": "w"},
         {"name": "data", "mountPath": "/"},
-        {"name": "data", "mountPath": "/work/logs/cache"},
+        {"name": "data", "mountPath": "/app/logs/cache"},
     ]);
     let patches = [
-        ("/metrics", json!({"tensorBoard": {"path": "/work/logs"}})),
+        ("/metrics", json!({"tensorBoard": {"path": "/app/logs"}})),
         (
             &*format!("{POD}/volumes"),
             json!([{"name": "work", "emptyDir": {}}, {"name": "data", "hostPath": {"path": "/d"}}]),

@@ -437,7 +437,7 @@ fn where_event_files_and_pages_can_be() {
         let problems = check(patched(&[("/metrics", metrics.clone())])).err().unwrap();
         assert!(says(&problems, field, phrase), "{metrics}: {problems:?}");
     }
-    assert!(check(patched(&[("/metrics", path("/work/logs"))])).is_ok());
+    assert!(check(patched(&[("/metrics", path("/app/logs"))])).is_ok());
     assert!(check(patched(&[("/metrics", path("/sweeps"))])).is_ok());
     assert!(check(patched(&[("/metrics", json!({"tensorBoard": {}, "additional": ["a/b"]}))])).is_ok());
     assert!(check(patched(&[("/metrics", page(8000, "/m?all=1"))])).is_ok());
@@ -456,21 +456,21 @@ fn event_files_must_be_in_a_volume_of_their_pod_alone() {
     let volumes = format!("{POD}/volumes");
     let with = |mount: Value, volume: Value| {
         let patches = [
-            ("/metrics", json!({"tensorBoard": {"path": "/work/logs"}})),
+            ("/metrics", json!({"tensorBoard": {"path": "/app/logs"}})),
             (container.as_str(), json!([mount])),
             (volumes.as_str(), json!([volume])),
         ];
         check(patched(&patches))
     };
     let shared = json!({"name": "w", "persistentVolumeClaim": {"claimName": "c"}});
-    let problems = with(json!({"name": "w", "mountPath": "/work"}), shared.clone()).err().unwrap();
+    let problems = with(json!({"name": "w", "mountPath": "/app"}), shared.clone()).err().unwrap();
     let at = format!("{POD_PATH}.containers[0].volumeMounts[0]");
     assert!(says(&problems, &at, "w may hold event files of other Trials and runs"), "{problems:?}");
     let own = json!({"name": "w", "emptyDir": {}});
-    let mount = json!({"name": "w", "mountPath": "/work", "subPathExpr": "$(SWEEP_TRIAL)"});
+    let mount = json!({"name": "w", "mountPath": "/app", "subPathExpr": "$(SWEEP_TRIAL)"});
     let problems = with(mount, own.clone()).err().unwrap();
     assert!(says(&problems, &format!("{at}.subPathExpr"), "use subPath"), "{problems:?}");
-    assert!(with(json!({"name": "w", "mountPath": "/work/logs"}), own).is_ok());
+    assert!(with(json!({"name": "w", "mountPath": "/app/logs"}), own).is_ok());
     assert!(with(json!({"name": "w", "mountPath": "/working"}), shared).is_ok(), "another folder");
 }
 

@@ -40,15 +40,11 @@ impl Algorithm for Asha {
     const KEEPS_ARRIVALS: bool = true;
 
     fn problems(settings: &Settings) -> Vec<(&'static str, String)> {
-        Rungs::problems(settings.min_steps.unwrap_or(1), settings.max_steps)
+        Rungs::problems(settings.min_steps, settings.max_steps)
     }
 
     fn new(settings: &Settings) -> Asha {
-        Asha(Rungs {
-            min_steps: settings.min_steps.unwrap_or(1).max(1),
-            max_steps: settings.max_steps,
-            reduction_factor: settings.reduction_factor.unwrap_or(3).max(2),
-        })
+        Asha(Rungs::new(settings.min_steps, settings.max_steps, settings.reduction_factor))
     }
 
     fn max_steps(&self) -> Option<u64> {

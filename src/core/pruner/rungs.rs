@@ -23,9 +23,19 @@ pub struct Rungs {
     pub reduction_factor: u32,
 }
 
+/// The step of the first rung, where it is left out.
+const FIRST_RUNG: u64 = 1;
+
 impl Rungs {
+    /// The rungs of these settings, with the defaults of those that are left out.
+    pub fn new(min_steps: Option<u64>, max_steps: u64, reduction_factor: Option<u32>) -> Rungs {
+        let min_steps = min_steps.unwrap_or(FIRST_RUNG).max(1);
+        Rungs { min_steps, max_steps, reduction_factor: reduction_factor.unwrap_or(3).max(2) }
+    }
+
     /// What is wrong with these steps, as (field, message).
-    pub fn problems(min_steps: u64, max_steps: u64) -> Vec<(&'static str, String)> {
+    pub fn problems(min_steps: Option<u64>, max_steps: u64) -> Vec<(&'static str, String)> {
+        let min_steps = min_steps.unwrap_or(FIRST_RUNG);
         match min_steps < max_steps {
             true => Vec::new(),
             false => vec![("minSteps", format!("minSteps {min_steps} must be below maxSteps {max_steps}"))],
