@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::api::StudySpec;
 use crate::core::sampler::{Cache, Next};
-use crate::core::{Assignments, Failure, Phase, Study, Trial};
+use crate::core::{Assignments, Failure, Phase, Study, Trial, listed};
 use crate::metrics::{Number, quote_non_finite};
 use crate::validate::{any_template, validate};
 
@@ -26,8 +26,8 @@ enum Request {
     Preload { trials: Vec<Preloaded> },
     /// A configuration to try: the sampler's, or the caller's own.
     Ask { params: Option<Map<String, Value>> },
-    /// An observation of a running trial.
-    Report { id: u32, step: u64, value: Number },
+    /// An observation of a running trial: of the objective, or of the metric that is named.
+    Report { id: u32, step: u64, value: Number, metric: Option<String> },
     /// A trial has finished.
     Tell { id: u32, value: Option<Number>, state: Option<ToldState> },
 }
@@ -82,7 +82,7 @@ fn answer(session: &mut Option<Session>, line: &[u8]) -> Result<Value, String> {
         }
         Request::Preload { trials } => open?.preload(trials),
         Request::Ask { params } => open?.ask(params),
-        Request::Report { id, step, value } => open?.report(id, step, value.0),
+        Request::Report { id, step, value, metric } => open?.report(id, (step, value.0), metric.as_deref()),
         Request::Tell { id, value, state } => open?.tell(id, value.map(|value| value.0), state),
     }
 }
@@ -150,10 +150,18 @@ impl Session {
         Ok(json!({"id": id, "params": params}))
     }
 
-    fn report(&mut self, id: u32, step: u64, value: f64) -> Result<Value, String> {
+    fn report(&mut self, id: u32, seen: (u64, f64), metric: Option<&str>) -> Result<Value, String> {
         let at = self.next_time();
         let Session { study, trials, .. } = self;
-        study.pruners.observe(&study.objective, &mut running(trials, id)?.series, (step, value), at);
+        let series = &mut running(trials, id)?.series;
+        match metric {
+            Some(metric) if study.pruners.folds() == Some(metric) => study.pruners.observe_fold(series, seen, at),
+            Some(metric) if metric != study.objective.metric => {
+                let known: Vec<&str> = study.pruners.metrics(&study.objective).collect();
+                return Err(format!("{metric} is not {}", listed(&known)));
+            }
+            _ => study.pruners.observe(&study.objective, series, seen, at),
+        };
         let verdict = study.pruners.verdict_on(&study.problem(study.budget()), trials, id as usize);
         if let Some(trial) = trials.get_mut(id as usize).filter(|_| verdict.is_none()) {
             trial.passed = trial.series.arrivals().last().map(|arrival| arrival.rung);

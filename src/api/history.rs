@@ -140,7 +140,7 @@ pub fn notes(status: &TrialStatus) -> Vec<(Note, String)> {
 
 /// What a status says of a series: the objective's value so far, if it has one, and the observations.
 fn observed(study: &Study, series: &Series) -> (Vec<ObjectiveValue>, Vec<ObservationSeries>) {
-    if series.last_step().is_none() {
+    if series.extent() == (0, 0) {
         return (Vec::new(), Vec::new());
     }
     let objective = &study.objective;

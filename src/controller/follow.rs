@@ -191,11 +191,11 @@ impl Followers {
         Some(reports.readings.series.clone())
     }
 
-    /// How many observations of the objective were read of a pod so far.
-    pub fn count(&self, pod_uid: &str) -> Option<u64> {
+    /// How much was read of a pod's series so far.
+    pub fn extent(&self, pod_uid: &str) -> Option<(u64, usize)> {
         let pods = self.pods();
         let reports = pods.get(pod_uid)?.reports.lock().unwrap_or_else(PoisonError::into_inner);
-        Some(reports.readings.series.count())
+        Some(reports.readings.series.extent())
     }
 
     /// Whether it is time to put observations into the Trial's status; then it is not for another while.
@@ -257,7 +257,7 @@ impl Followers {
         let reports = Arc::new(Mutex::new(reports));
         let log = Log {
             api: Api::namespaced(self.client.clone(), &followed.namespace),
-            parser: Parser::new([followed.objective.metric.as_str()], followed.grammar.clone()),
+            parser: Parser::new(followed.pruners.metrics(&followed.objective), followed.grammar.clone()),
             followed: followed.clone(),
             position: Position::default(),
             places: self.places.clone(),

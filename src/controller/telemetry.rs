@@ -217,6 +217,21 @@ mod tests {
     use crate::api::Trial;
 
     #[test]
+    fn the_tests_of_alerts_and_dashboard_know_every_metric() {
+        let (_leads, leading) = watch::channel(true);
+        let telemetry = Telemetry::new(leading, Arc::default());
+        telemetry.reported(true);
+        telemetry.reconciled("study", "ok", Duration::ZERO);
+        telemetry.write_failed("jobs".to_owned(), "403".to_owned());
+        telemetry.suggested("gp", Duration::ZERO);
+        let known = include_str!("../../tests/packaging/metrics.txt");
+        let text = telemetry.text();
+        let types = text.lines().filter(|line| line.starts_with("# TYPE"));
+        let unknown: Vec<&str> = types.filter(|line| !known.lines().any(|known| known == *line)).collect();
+        assert_eq!(unknown, [""; 0]);
+    }
+
+    #[test]
     fn those_who_ask_at_once_all_get_the_right_count() {
         let index = Index::default();
         for n in 0..300 {

@@ -145,6 +145,11 @@ impl Curve {
         }
     }
 
+    /// The value of a fold, which has learnt all that it can.
+    fn fold(&self, random: &mut Stream) -> f64 {
+        self.end + 0.1 * normal::quantile(random.unit().clamp(1e-9, 1.0 - 1e-9))
+    }
+
     fn value(&self, share: f64, random: &mut Stream) -> f64 {
         let noise = normal::quantile(random.unit().clamp(1e-9, 1.0 - 1e-9));
         self.end + self.fall * libm::exp(-self.rate * share) + self.noise * noise
@@ -188,7 +193,12 @@ fn simulate(study: &Study, trials: u32, steps: u64, mut random: Stream) -> Sweep
         let at = Timestamp::UNIX_EPOCH.checked_add(SignedDuration::from_micros(now)).unwrap_or(Timestamp::MAX);
         let trial = &mut history[index as usize];
         let before = trial.series.arrivals().last().map(|arrival| arrival.rung);
-        let heard = study.pruners.observe(&study.objective, &mut trial.series, (step, value), at);
+        let mut heard = study.pruners.observe(&study.objective, &mut trial.series, (step, value), at);
+        if study.pruners.folds().is_some() {
+            let fold = curves[index as usize].fold(&mut random);
+            let value = if study.objective.direction == Direction::Minimize { fold } else { -fold };
+            heard = study.pruners.observe_fold(&mut trial.series, (step, value), at);
+        }
         let rung = trial.series.arrivals().last().map(|arrival| arrival.rung).filter(|rung| Some(*rung) != before);
         let is_kept = study.pruners.keeps_rungs();
         if let Some(rung) = rung.filter(|_| is_kept) {

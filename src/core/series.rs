@@ -137,6 +137,11 @@ impl Series {
         &self.arrivals
     }
 
+    /// How much has come: it grows with every observation, and with every fold.
+    pub fn extent(&self) -> (u64, usize) {
+        (self.count, self.arrivals.len())
+    }
+
     /// The points: (step, value), steps increasing, values finite.
     pub fn points(&self) -> &[(u64, f64)] {
         &self.points

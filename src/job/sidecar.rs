@@ -46,7 +46,7 @@ pub fn container(template: &Template, settings: &SidecarSettings, pod_runs_as_ro
     };
     let mut arguments = vec!["sidecar".to_owned()];
     arguments.extend(place);
-    arguments.push(format!("--objective={}={:?}", template.metric, template.direction));
+    arguments.extend(template.metrics.iter().map(|metric| format!("--objective={metric}={:?}", template.direction)));
     if *template.grammar != Grammar::default() {
         arguments.push(format!("--grammar={}", escaped(&json!(*template.grammar).to_string())));
     }

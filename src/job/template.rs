@@ -12,6 +12,7 @@ use super::sidecar::SIDECAR_CONTAINER;
 use super::{METRICS_DIR, METRICS_VOLUME};
 use crate::api::{Direction, GpuSpec, MetricsSpec, StudySpec};
 use crate::core::fnv1a;
+use crate::core::pruner::PrunerSpec;
 use crate::metrics::{Grammar, PrometheusSpec, Source, TensorBoardSpec};
 use crate::validate::{Problem, Problems};
 
@@ -34,8 +35,8 @@ pub struct Template {
     pub prometheus: Option<PrometheusSpec>,
     /// GPUs of the trainer.
     pub gpu: Option<GpuSpec>,
-    /// The objective's metric.
-    pub metric: String,
+    /// The metrics that are read: the objective's, and that of a fold.
+    pub metrics: Vec<String>,
     /// The objective's direction.
     pub direction: Direction,
 }
@@ -114,6 +115,8 @@ impl Template {
             }
         }
         let objective = spec.objectives.first()?;
+        let pruners = spec.pruner.as_ref().map(PrunerSpec::given).unwrap_or_default();
+        let read = [objective.metric.as_str()].into_iter().chain(pruners.folds()).map(str::to_owned).collect();
         Some(Template {
             json: json.clone(),
             trainer,
@@ -123,7 +126,7 @@ impl Template {
             events,
             prometheus: metrics.prometheus,
             gpu: spec.gpu.clone(),
-            metric: objective.metric.clone(),
+            metrics: read,
             direction: objective.direction,
         })
     }

@@ -357,7 +357,8 @@ impl Running {
         run.metrics.prepare()?;
         let output = log_with_header(&log, run)?;
         let log_start = output.metadata()?.len();
-        let intake = Intake::new(run.metrics.intake(), &[study.objective.metric.as_str()], run.grammar)?;
+        let metrics: Vec<&str> = study.pruners.metrics(&study.objective).collect();
+        let intake = Intake::new(run.metrics.intake(), &metrics, run.grammar)?;
         let mut child = supervisor(run)
             .envs(run.environment)
             .stdin(Stdio::piped())

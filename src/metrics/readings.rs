@@ -45,11 +45,11 @@ impl Readings {
     ) -> bool {
         let mut reports = Vec::new();
         parser.line(line, &mut self.noted, |report| reports.push(report));
-        let before = self.series.count();
+        let before = self.series.extent();
         for report in &reports {
             self.report(report, objective, pruners, times);
         }
-        self.series.count() > before
+        self.series.extent() > before
     }
 
     /// Takes a report. Returns whether there is a new observation.
@@ -57,9 +57,17 @@ impl Readings {
         self.reports += 1;
         self.first = self.first.or(Some(times.read));
         self.last = Some(times.read);
-        let Some(value) = report.values.get(&objective.metric) else { return false };
-        let heard = pruners.observe(objective, &mut self.series, (report.step, *value), times.written);
-        self.comparisons += u64::from(heard == Heard::Compared);
-        heard != Heard::Dropped
+        let mut take = |heard: Heard| {
+            self.comparisons += u64::from(heard == Heard::Compared);
+            heard != Heard::Dropped
+        };
+        let fold = pruners.folds().and_then(|metric| report.values.get(metric));
+        let fold = fold
+            .is_some_and(|value| take(pruners.observe_fold(&mut self.series, (report.step, *value), times.written)));
+        let own = report.values.get(&objective.metric);
+        let own = own.is_some_and(|value| {
+            take(pruners.observe(objective, &mut self.series, (report.step, *value), times.written))
+        });
+        fold || own
     }
 }

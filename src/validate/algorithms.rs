@@ -1,6 +1,7 @@
 //! The sampler and the pruner. What their settings may be stands beside their code.
 
 use super::Problems;
+use super::metrics::{self, is_metric_name};
 use crate::api::StudySpec;
 use crate::core::listed;
 use crate::core::pruner::{self, Pruners};
@@ -26,5 +27,15 @@ pub fn pruners(spec: &StudySpec, problems: &mut Problems) -> Pruners {
     }
     let pruners = pruner.given();
     problems.check(pruners.is_valid(), "spec.pruner", format!("must be {}", pruner::rule()));
+    if let Some((path, metric)) = pruners.folds().map(|metric| (metrics::FOLDS, metric)) {
+        problems.check(is_metric_name(metric), path, metrics::not_a_name(metric));
+        problems.check(metric != "step", path, "`step` is the progress of a trial, and cannot be a metric");
+        let is_objective = spec.objectives.iter().any(|objective| objective.metric == metric);
+        problems.check(
+            !is_objective,
+            path,
+            "is the objective, which is the mean over the folds: name the metric of a fold",
+        );
+    }
     pruners
 }

@@ -1,7 +1,7 @@
 //! What is optimised.
 
 use super::Problems;
-use super::metrics::is_metric_name;
+use super::metrics::{self, is_metric_name};
 use crate::api::StudySpec;
 use crate::core::Objective;
 
@@ -14,14 +14,7 @@ pub fn objective(spec: &StudySpec, problems: &mut Problems) -> Option<Objective>
     }
     let objective = spec.objectives.first()?;
     let path = "spec.objectives[0]";
-    problems.check(
-        is_metric_name(&objective.metric),
-        format!("{path}.metric"),
-        format!(
-            "{:?} is not a metric's name: a letter or '_', then letters, digits and any of _ . / @ -, at most 63",
-            objective.metric
-        ),
-    );
+    problems.check(is_metric_name(&objective.metric), format!("{path}.metric"), metrics::not_a_name(&objective.metric));
     problems.check(
         objective.metric != "step",
         format!("{path}.metric"),

@@ -223,24 +223,26 @@ fn an_operator_that_is_killed_again_and_again_loses_nothing() {
     assert_eq!(distinct.len(), times.len(), "completion times are distinct");
 }
 
-/// From a reported line to the deletion of the losing Job: prints the figures for docs/benchmarks.md.
+/// From the line that lost to the deletion of its Job, over all prunings of a sweep: prints the figures for docs/benchmarks.md.
 #[test]
-fn a_losing_job_is_deleted_soon_after_the_line_that_lost() {
+fn losing_jobs_are_deleted_soon_after_the_line_that_lost_and_their_gpus_are_used_again() {
     let cluster = prepared();
     if !require_node(cluster) {
         return;
     }
+    cluster.set_capacity("sweep.test/latency-gpu", 4);
     let namespace = cluster.namespace("latency");
     let _operator = Operator::start(cluster, &namespace);
-    // The first three trials report well and end; each later one reports badly, and would run for minutes.
+    // Each trial rises evenly, from where nobody else stands, in 27 steps; it prints when it wrote which.
     let mut study = shell_study(
         "latency",
-        "if [ $SWEEP_TRIAL_INDEX -lt 3 ]; then echo '{\"step\": 1, \"score\": 1}' >> $SWEEP_METRICS; exit 0; fi; \
-         sleep 1; date +%s%N; echo \"{\\\"step\\\": 1, \\\"score\\\": -$SWEEP_TRIAL_INDEX}\" >> $SWEEP_METRICS; sleep 300",
+        "quality=$((SWEEP_TRIAL_INDEX * 10 % 27)); for step in $(seq 27); do sleep 0.5; echo \"$step $(date +%s%N)\"; \
+         echo \"{\\\"step\\\": $step, \\\"score\\\": $((quality * 100 + step))}\" >> $SWEEP_METRICS; done",
     );
-    study["spec"]["maxTrials"] = json!(8);
-    study["spec"]["parallelism"] = json!(1);
-    study["spec"]["pruner"] = json!({"median": {"startupTrials": 3}});
+    study["spec"]["gpu"] = json!({"count": 1, "resource": "sweep.test/latency-gpu"});
+    study["spec"]["maxTrials"] = json!(27);
+    study["spec"]["parallelism"] = json!(4);
+    study["spec"]["pruner"] = json!({"hyperband": {"maxSteps": 27, "reductionFactor": 3}});
     let (sender, deletions) = channel();
     let mut watch = cluster
         .kubectl_command()
@@ -260,7 +262,7 @@ fn a_losing_job_is_deleted_soon_after_the_line_that_lost() {
         }
     });
     namespace.apply(&study.to_string());
-    wait_for_end(&namespace, "latency");
+    let study = wait_for_end(&namespace, "latency");
     watch.kill().unwrap();
     watch.wait().unwrap();
     recorder.join().unwrap();
@@ -268,19 +270,39 @@ fn a_losing_job_is_deleted_soon_after_the_line_that_lost() {
     for (name, at) in deletions {
         deleted.entry(name).or_insert(at);
     }
-    let mut took = Vec::new();
-    for trial in trials(&namespace, "latency").iter().skip(3) {
-        assert_eq!(trial["status"]["phase"], "Pruned", "{trial:#}");
-        let name = trial["metadata"]["name"].as_str().unwrap();
-        let reported: u64 = trial["status"]["logTail"].as_str().unwrap().trim().parse().unwrap();
+    let trials = trials(&namespace, "latency");
+    assert_eq!((trials.len(), study["status"]["trials"]["failed"].as_u64()), (27, Some(0)), "{study:#}");
+    let mut starts: Vec<jiff::Timestamp> =
+        trials.iter().map(|trial| trial["status"]["startTime"].as_str().unwrap().parse().unwrap()).collect();
+    starts.sort();
+    let (mut took, mut reused) = (Vec::new(), Vec::new());
+    for trial in trials.iter().filter(|trial| trial["status"]["phase"] == "Pruned") {
+        let step = trial["spec"]["stop"]["step"].as_u64().unwrap();
+        let printed = trial["status"]["logTail"].as_str().unwrap();
+        let line = printed.lines().find_map(|line| line.strip_prefix(&format!("{step} ")));
+        let reported: u64 = line.unwrap_or_else(|| panic!("{trial:#}")).parse().unwrap();
         let reported = std::time::UNIX_EPOCH + Duration::from_nanos(reported);
-        took.push(deleted[name].duration_since(reported).unwrap());
+        let at = deleted[trial["metadata"]["name"].as_str().unwrap()];
+        took.push(at.duration_since(reported).unwrap());
+        let at = jiff::Timestamp::try_from(at).unwrap();
+        let next = starts.partition_point(|start| *start <= at);
+        reused.extend(starts.get(next).map(|start| start.duration_since(at).unsigned_abs()));
+        let end = trial["status"]["objectives"][0]["step"].as_u64();
+        assert!(end < Some(27), "its Job is deleted while it runs: {trial:#}");
     }
+    assert!(took.len() >= 8, "most trials end at a rung: {}", took.len());
+    assert_eq!(study["status"]["best"]["objectives"][0]["value"].as_f64(), best_of(&trials));
     took.sort();
-    assert_eq!(took.len(), 5);
+    reused.sort();
+    let (middle, most) = (took[took.len() / 2], took[took.len() - 1]);
     eprintln!(
-        "from a reported line to the deletion of its Job, as a watcher sees it: median {:?}, all {took:?}",
-        took[2]
+        "from the line that lost to the deletion of its Job, as a watcher sees it, {} prunings: median {middle:?}, most {most:?}",
+        took.len()
+    );
+    eprintln!(
+        "from there to the start of another trainer: median {:?}, most {:?}",
+        reused.get(reused.len() / 2),
+        reused.last()
     );
 }
 

@@ -58,6 +58,14 @@ fn a_plan_is_the_same_each_time_and_says_less_for_a_stricter_pruner() {
 }
 
 #[test]
+fn folds_are_planned_too() {
+    let plan = plan(&study(json!({"wilcoxon": {"metric": "fold"}})), 10);
+    assert!((0.3..0.9).contains(&plan.cost.mean), "{plan:?}");
+    assert_eq!(plan.rungs.iter().map(|at| at.rung).collect::<Vec<_>>(), (1..=10).collect::<Vec<u64>>());
+    assert!(plan.rungs.iter().all(|at| (4..10).contains(&at.rung) || at.stopped.mean == 0.0), "{plan:?}");
+}
+
+#[test]
 fn long_trials_and_large_studies_are_planned_too() {
     let mut large = study(json!({"median": {}}));
     (large.limits.max_trials, large.parallelism) = (2_000, 100);

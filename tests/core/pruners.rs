@@ -47,6 +47,9 @@ fn running(study: &Study, index: u32, points: &[(u64, f64)]) -> Trial {
     let mut trial = space::trial(index, [("x".to_owned(), "0.5".to_owned())].into());
     (trial.phase, trial.value, trial.completed) = (Phase::Running, None, None);
     for &(step, value) in points {
+        if study.pruners.folds().is_some() {
+            study.pruners.observe_fold(&mut trial.series, (step, value), at(step, index));
+        }
         study.pruners.observe(&study.objective, &mut trial.series, (step, value), at(step, index));
     }
     trial
@@ -217,7 +220,7 @@ fn values_in_messages_are_short() {
 }
 
 /// Of each pruner one that judges from the first steps on.
-fn every_pruner() -> [Value; 7] {
+fn every_pruner() -> [Value; 8] {
     [
         json!({"forecast": {"maxSteps": 27}}),
         json!({"median": {"startupTrials": 1}}),
@@ -226,7 +229,111 @@ fn every_pruner() -> [Value; 7] {
         json!({"asha": {"maxSteps": 27}}),
         json!({"threshold": {"lower": 0.2, "upper": 0.8}}),
         json!({"asha": {"maxSteps": 27}, "threshold": {"lower": 0.1}}),
+        json!({"wilcoxon": {"metric": "fold", "pThreshold": 0.6}}),
     ]
+}
+
+/// A trial whose folds 1, 2, … had these values, fold n in second n.
+fn folds(study: &Study, index: u32, values: &[f64]) -> Trial {
+    let mut trial = running(study, index, &[]);
+    for (&value, fold) in values.iter().zip(1..) {
+        study.pruners.observe_fold(&mut trial.series, (fold, value), at(fold, index));
+    }
+    trial
+}
+
+/// One that had succeeded before all others began, with the mean of its folds.
+fn succeeded_folds(study: &Study, index: u32, values: &[f64]) -> Trial {
+    let mut trial = folds(study, index, values);
+    trial.value = Some(values.iter().sum::<f64>() / values.len() as f64);
+    trial.phase = Phase::Succeeded;
+    trial
+}
+
+fn wilcoxon() -> Study {
+    study(json!({"wilcoxon": {"metric": "fold"}}))
+}
+
+#[test]
+fn a_trial_whose_folds_are_too_much_worse_than_the_incumbent_s_is_stopped_with_its_evidence() {
+    let study = wilcoxon();
+    let best = succeeded_folds(&study, 0, &[0.9, 0.8, 0.9, 0.8, 0.9, 0.8]);
+    let other = succeeded_folds(&study, 1, &[0.5; 6]);
+    let worse = folds(&study, 2, &[0.8, 0.7, 0.8, 0.7]);
+    let early = folds(&study, 3, &[0.8, 0.7, 0.8]);
+    let mixed = folds(&study, 4, &[0.8, 0.9, 0.8, 0.9, 0.8]);
+    let [verdict] = &verdicts(&study, &[best, other, worse, early, mixed])[..] else { panic!() };
+    let message =
+        "at step 4: mean 0.75 of 4 folds, worse than the incumbent's 0.85 on the same ones (p 0.0625 below 0.1)";
+    assert_eq!((verdict.index, verdict.step, verdict.message.as_str()), (2, 4, message));
+    let evidence = serde_json::to_value(&verdict.evidence).unwrap();
+    assert_eq!(evidence["pruner"], "wilcoxon");
+    let of = |field: &str| evidence[field].as_f64().unwrap();
+    for (field, expected) in
+        [("value", 0.75), ("cutoff", 0.85), ("incumbent", 0.85), ("pValue", 0.0625), ("peers", 1.0)]
+    {
+        assert!((of(field) - expected).abs() < 1e-12, "{evidence}");
+    }
+}
+
+#[test]
+fn folds_that_are_worse_by_little_and_better_by_much_stop_nothing() {
+    let study = wilcoxon();
+    let best = succeeded_folds(&study, 0, &[0.5; 12]);
+    let lopsided = folds(&study, 1, &[0.99, 0.45, 0.46, 0.44, 0.47, 0.43, 0.48, 0.42]);
+    assert_eq!(stopped(&study, &[best, lopsided]), [0_u32; 0]);
+}
+
+#[test]
+fn with_minimize_the_larger_folds_are_worse_and_a_fold_that_is_no_number_is_the_worst() {
+    let study = minimizing(json!({"wilcoxon": {"metric": "fold", "pThreshold": 0.2}}));
+    let best = succeeded_folds(&study, 0, &[0.5, 0.4, 0.5, 0.4, 0.5]);
+    let smaller = folds(&study, 1, &[0.4, 0.3, 0.4, 0.3]);
+    let larger = folds(&study, 2, &[0.6, 0.5, 0.6]);
+    let none = folds(&study, 3, &[f64::NAN, 0.5, 0.6]);
+    let verdicts = verdicts(&study, &[best, smaller, larger, none]);
+    assert_eq!(verdicts.iter().map(|verdict| verdict.index).collect::<Vec<_>>(), [2, 3]);
+    assert!(verdicts[1].message.starts_with("at step 3: mean NaN of 3 folds"), "{}", verdicts[1].message);
+    assert_eq!(verdicts[1].evidence.value, None);
+}
+
+#[test]
+fn a_trial_that_has_run_nearly_all_its_folds_or_that_nobody_precedes_goes_on() {
+    let study = wilcoxon();
+    let best = succeeded_folds(&study, 0, &[0.9; 4]);
+    let worse = folds(&study, 1, &[0.1; 4]);
+    assert_eq!(stopped(&study, &[best, worse.clone()]), [0_u32; 0]);
+    assert_eq!(stopped(&study, &[folds(&study, 0, &[0.9; 10]), worse.clone()]), [0_u32; 0]);
+    // One that succeeded later than the fold came changes nothing.
+    let mut later = succeeded_folds(&study, 0, &[0.9; 10]);
+    later.completed = Some(at(100, 0));
+    assert_eq!(stopped(&study, &[later, worse]), [0_u32; 0]);
+}
+
+#[test]
+fn too_few_folds_are_told_and_so_is_what_is_waited_for() {
+    let study = wilcoxon();
+    let problem = study.problem(study.budget());
+    let obstacle = |history: &[Trial]| study.pruners.obstacle(&problem, history);
+    let waits = |history: &[Trial]| study.pruners.waits(&problem, history);
+    assert_eq!(waits(&[]).unwrap(), "pruner waits: no trial has succeeded yet");
+    let of = |values: &[f64]| [succeeded_folds(&study, 0, values)];
+    assert_eq!((waits(&of(&[0.5; 5])), obstacle(&of(&[0.5; 5]))), (None, None));
+    let few = "trials have 4 folds, the last of which is not waited for, and pThreshold 0.1 takes 4: nothing can ever be pruned";
+    assert_eq!(obstacle(&of(&[0.5; 4])).unwrap(), few);
+    let none = [succeeded(&Study { pruners: Pruners::default(), ..wilcoxon() }, 0, &[(1, 0.5)])];
+    assert_eq!(obstacle(&none).unwrap(), "trials report no fold: nothing can ever be pruned");
+}
+
+#[test]
+fn a_fold_is_taken_once_and_in_order() {
+    let study = wilcoxon();
+    let mut series = Default::default();
+    let heard: Vec<Heard> =
+        [1, 2, 2, 1, 4].iter().map(|fold| study.pruners.observe_fold(&mut series, (*fold, 0.5), at(0, 0))).collect();
+    assert_eq!(heard, [Heard::Compared, Heard::Compared, Heard::Dropped, Heard::Dropped, Heard::Compared]);
+    assert_eq!(series.extent(), (0, 3));
+    assert_eq!((series.last_step(), series.points()), (None, &[][..]));
 }
 
 #[test]
@@ -719,6 +826,9 @@ fn play(study: &Study, happenings: &[Happening], mut stop: impl FnMut(&[Trial], 
         match happening {
             Happening::Report { step, value, .. } => {
                 let step = trial.series.last_step().unwrap_or(0) + step;
+                if study.pruners.folds().is_some() {
+                    study.pruners.observe_fold(&mut trial.series, (step, *value), now);
+                }
                 study.pruners.observe(&study.objective, &mut trial.series, (step, *value), now);
             }
             Happening::End { .. } => {
@@ -755,7 +865,7 @@ proptest! {
 
     #[test]
     fn no_leader_is_stopped_and_a_verdict_follows_from_what_is_recorded_in_any_order(
-        happenings in happenings(), maximize in any::<bool>(), best in any::<bool>(), pruner in 0..7_usize,
+        happenings in happenings(), maximize in any::<bool>(), best in any::<bool>(), pruner in 0..8_usize,
     ) {
         let mut study = study(every_pruner()[pruner].clone());
         study.objective.direction = if maximize { Direction::Maximize } else { Direction::Minimize };
@@ -786,8 +896,8 @@ proptest! {
     }
 
     #[test]
-    fn a_rung_is_judged_once_whatever_comes_later(happenings in happenings(), pruner in 0..5_usize) {
-        let study = study(every_pruner()[pruner].clone());
+    fn a_rung_is_judged_once_whatever_comes_later(happenings in happenings(), pruner in 0..6_usize) {
+        let study = study(every_pruner()[if pruner == 5 { 7 } else { pruner }].clone());
         let mut passed: BTreeMap<(u32, u64), ()> = BTreeMap::new();
         play(&study, &happenings, |history, _| {
             let stops: Vec<u32> = stopped(&study, history);
@@ -804,8 +914,8 @@ proptest! {
     }
 
     #[test]
-    fn who_hears_of_it_late_gives_the_same_verdict(happenings in happenings(), pruner in 0..5_usize) {
-        let study = study(every_pruner()[pruner].clone());
+    fn who_hears_of_it_late_gives_the_same_verdict(happenings in happenings(), pruner in 0..6_usize) {
+        let study = study(every_pruner()[if pruner == 5 { 7 } else { pruner }].clone());
         // At once, after each happening.
         let mut at_once: BTreeMap<u32, u64> = BTreeMap::new();
         play(&study, &happenings, |history, _| {

@@ -369,6 +369,8 @@ fn samplers_pruners_and_metrics() {
         ("/pruner/hyperband/maxSteps", json!(2_000_000_000), &format!("{h}.maxSteps"), "must be from 2 to 1000000000"),
         ("/pruner/hyperband/reductionFactor", json!(1), &format!("{h}.reductionFactor"), "must be from 2 to 10"),
         ("/pruner/hyperband/reductionFactor", json!(11), &format!("{h}.reductionFactor"), "must be from 2 to 10"),
+        ("/pruner", json!({"wilcoxon": {"metric": "step"}}), "spec.pruner.wilcoxon.metric", "cannot be a metric"),
+        ("/pruner", json!({"wilcoxon": {"metric": "a b"}}), "spec.pruner.wilcoxon.metric", "is not a metric's name"),
         (
             "/pruner",
             json!({"asha": {"minSteps": 9, "maxSteps": 9}}),

@@ -83,6 +83,8 @@ pub fn wrong() -> Vec<(&'static str, Value, &'static str)> {
         ),
         ("/spec/pruner", json!({"asha": {"minSteps": 9, "maxSteps": 9}}), "minSteps must be below maxSteps"),
         ("/spec/pruner", json!({"percentile": {"percentile": 101}}), "spec.pruner.percentile.percentile"),
+        ("/spec/pruner", json!({"wilcoxon": {"metric": "two words"}}), "spec.pruner.wilcoxon.metric"),
+        ("/spec/pruner", json!({"wilcoxon": {"metric": "fold", "pThreshold": 2}}), "spec.pruner.wilcoxon.pThreshold"),
         ("/spec/pruner", json!({"forecast": {"optimism": 1.5}}), "spec.pruner.forecast.optimism"),
         ("/spec/pruner", json!({"forecast": {"maxSteps": 9, "warmupSteps": 9}}), "warmupSteps must be below maxSteps"),
         ("/spec/pruner", json!({"threshold": {"lower": 2, "upper": 1}}), "lower must be below upper"),

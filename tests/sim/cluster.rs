@@ -105,7 +105,7 @@ impl Run {
             generation: 1,
             offset: 30 * step,
             step,
-            metrics: BTreeMap::from([("score".to_owned(), self.script.value(step))]),
+            metrics: ["score", "fold"].map(|metric| (metric.to_owned(), self.script.value(step))).into(),
         }
     }
 }

@@ -37,12 +37,13 @@ pub enum Edit {
 pub const HYPERBAND: &str = r#"{"hyperband": {"maxSteps": 9}}"#;
 
 /// Every pruner that stops trials of these curves, which rise evenly.
-const PRUNERS: [&str; 6] = [
+const PRUNERS: [&str; 7] = [
     HYPERBAND,
     r#"{"asha": {"maxSteps": 9, "reductionFactor": 2}}"#,
     r#"{"forecast": {"maxSteps": 9}}"#,
     r#"{"forecast": {}, "threshold": {"lower": 0.1}}"#,
     r#"{"median": {"startupTrials": 1}}"#,
+    r#"{"wilcoxon": {"metric": "fold", "pThreshold": 0.6}}"#,
     r#"{"percentile": {"percentile": 25, "startupTrials": 2}, "patience": {"steps": 5}}"#,
 ];
 

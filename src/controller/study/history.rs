@@ -23,8 +23,8 @@ struct Source {
     index: u32,
     has_ended: bool,
     occupied: bool,
-    /// How many reports it has.
-    reports: u64,
+    /// How much it has reported.
+    extent: (u64, usize),
     /// The attempt, and the highest rung at which it was found to go on.
     pod: Option<String>,
     passed: Option<u64>,
@@ -75,7 +75,7 @@ impl History {
             let has_no_news = |source: &Source| {
                 Arc::ptr_eq(&source.trial, &trial)
                     && source.occupied == is_occupied
-                    && pod.and_then(|pod| followers.count(pod)).is_none_or(|count| count == source.reports)
+                    && pod.and_then(|pod| followers.extent(pod)).is_none_or(|extent| extent == source.extent)
             };
             let passed =
                 self.sources.get(at).filter(|source| source.pod.as_deref() == pod).and_then(|source| source.passed);
@@ -85,14 +85,14 @@ impl History {
             }
             let pod_uid = pod.map(str::to_owned);
             let live = pod.and_then(|pod| followers.series(pod));
-            let reports = live.as_ref().map_or(0, core::Series::count);
+            let extent = live.as_ref().map(core::Series::extent).unwrap_or_default();
             // After a restart the log is read again from its start: until then the status knows more.
-            let recorded =
-                trial.status.as_ref().and_then(|status| status.observations.first()).map_or(0, |series| series.count);
-            let live = live.filter(|series| series.count() >= recorded);
+            let recorded = trial.status.as_ref().and_then(|status| status.observations.first());
+            let recorded = recorded.map_or((0, 0), |series| (series.count, series.rungs.len()));
+            let live = live.filter(|series| series.extent() >= recorded);
             let made = core::Trial { passed, ..core_trial(study, &trial, live, is_occupied) };
             let has_ended = made.phase.is_finished();
-            let source = Source { trial, index, has_ended, occupied: is_occupied, reports, pod: pod_uid, passed };
+            let source = Source { trial, index, has_ended, occupied: is_occupied, extent, pod: pod_uid, passed };
             if at < self.sources.len() {
                 (known[at], self.sources[at]) = (made, source);
             } else {

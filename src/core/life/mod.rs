@@ -482,7 +482,7 @@ impl Life<'_> {
     }
 
     fn note_reports(&mut self) {
-        if self.reports.series.last_step().is_some() && !self.is_behind() {
+        if self.reports.series.extent() > (0, 0) && !self.is_behind() {
             self.state.series = self.reports.series.clone();
             self.notes = Notes::Read;
         }
@@ -490,7 +490,7 @@ impl Life<'_> {
 
     /// Whether more is recorded: after a restart all is read again from its start.
     fn is_behind(&self) -> bool {
-        self.reports.series.count() < self.state.series.count()
+        self.reports.series.extent() < self.state.series.extent()
     }
 
     /// Records a run, which is started then.

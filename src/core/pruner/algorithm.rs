@@ -41,6 +41,11 @@ pub trait Algorithm: Sized {
         None
     }
 
+    /// The metric whose values are compared, one a fold, where that is not the objective: each fold is a rung.
+    fn folds(&self) -> Option<&str> {
+        None
+    }
+
     /// What a trial that has just come to `rung` is compared by: its value so far. None where that is no number.
     fn shows(&self, objective: &Objective, series: &Series, _rung: u64) -> Option<f64> {
         let (_, value) = series.value_at(series.last_step()?, objective.value, objective.direction)?;
@@ -82,10 +87,11 @@ pub trait Algorithm: Sized {
 
 /// What a verdict rests on.
 #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Evidence {
     /// The pruner.
     pub pruner: String,
-    /// What the Trial showed there; left out where that was NaN or infinite.
+    /// What the Trial showed there, with `wilcoxon` the mean of its folds; left out where that was NaN or infinite.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<f64>,
     /// With how many Trials it was compared, itself included where they are ranked.
@@ -100,6 +106,9 @@ pub struct Evidence {
     /// What it could be expected to reach, seen favourably.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forecast: Option<f64>,
+    /// How likely its folds would be so much worse if it was as good as the other Trial.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p_value: Option<f64>,
 }
 
 /// A trial that shall be stopped, and the evidence.

@@ -78,6 +78,12 @@ macro_rules! pruners {
                 }
             }
 
+            fn folds(&self) -> Option<&str> {
+                match self {
+                    $(Pruner::$Pruner(pruner) => pruner.folds(),)*
+                }
+            }
+
             fn rung(&self, series: &Series) -> Option<u64> {
                 match self {
                     $(Pruner::$Pruner(pruner) => pruner.rung(series),)*
@@ -168,6 +174,7 @@ pruners! {
     percentile: Percentile,
     hyperband: Hyperband,
     asha: Asha,
+    wilcoxon: Wilcoxon,
     threshold: Threshold,
     patience: Patience,
 }
@@ -238,6 +245,26 @@ impl Pruners {
         self.comparing()?.max_steps()
     }
 
+    /// The metric of a fold, where trials are compared by their folds.
+    pub fn folds(&self) -> Option<&str> {
+        self.comparing()?.folds()
+    }
+
+    /// What is read of a trial: the metric of the objective, and that of a fold.
+    pub fn metrics<'a>(&'a self, objective: &'a Objective) -> impl Iterator<Item = &'a str> {
+        std::iter::once(objective.metric.as_str()).chain(self.folds())
+    }
+
+    /// Takes the value of a fold that was reported at `at`. One of a lower number than the last is dropped.
+    pub fn observe_fold(&self, series: &mut Series, (fold, value): (u64, f64), at: Timestamp) -> Heard {
+        if series.arrivals().last().is_some_and(|last| fold <= last.rung) {
+            return Heard::Dropped;
+        }
+        let value = Some(value).filter(|value| value.is_finite());
+        series.arrive(Arrival { rung: fold, step: fold, value, at: recorded(at) }, true);
+        Heard::Compared
+    }
+
     /// Whether the trial that has this place in `history` is to be stopped.
     pub fn verdict_on(&self, problem: &Problem, history: &[Trial], at: usize) -> Option<Verdict> {
         let mut race = Race::new(problem, history);
@@ -267,9 +294,7 @@ impl Pruners {
         };
         if series.arrivals().last().is_none_or(|last| last.rung < rung) {
             let value = pruner.shows(objective, series, rung);
-            // As it is recorded.
-            let at = Timestamp::from_microsecond(at.as_microsecond()).unwrap_or(at);
-            series.arrive(Arrival { rung, step, value, at }, pruner.keeps_arrivals());
+            series.arrive(Arrival { rung, step, value, at: recorded(at) }, pruner.keeps_arrivals());
             return Heard::Compared;
         }
         if is_over { Heard::Compared } else { Heard::Taken }
@@ -309,6 +334,11 @@ impl Pruners {
     }
 }
 
+/// A time as it is recorded: in whole microseconds.
+fn recorded(at: Timestamp) -> Timestamp {
+    Timestamp::from_microsecond(at.as_microsecond()).unwrap_or(at)
+}
+
 fn verdict(pruner: &Pruner, race: &mut Race, trial: &Trial) -> Option<Verdict> {
     let Objective { value: which, direction, .. } = *race.problem.objective;
     let of = |step: u64, evidence: Evidence, message: String, incumbent: Option<f64>| Verdict {
@@ -336,7 +366,9 @@ fn verdict(pruner: &Pruner, race: &mut Race, trial: &Trial) -> Option<Verdict> {
         if has_led || led(race, Timestamp::MAX, u64::MAX) {
             continue;
         }
-        let evidence = Evidence { value: arrival.value, ..evidence };
+        // Of folds the mean is compared.
+        let value = if pruner.folds().is_some() { evidence.value } else { arrival.value };
+        let evidence = Evidence { value, ..evidence };
         return Some(of(arrival.step, evidence, message, race.incumbent(arrival.at)));
     }
     None

@@ -24,8 +24,9 @@ pub struct Race<'a> {
 struct Succeeded<'a> {
     at: Timestamp,
     trial: &'a Trial,
-    /// The best value of this one and those before.
+    /// The best value of this one and those before, and whose it is.
     best: f64,
+    leader: &'a Trial,
     /// The highest step that one of them has reported.
     last_step: Option<u64>,
 }
@@ -38,15 +39,17 @@ impl<'a> Race<'a> {
         let mut succeeded: Vec<Succeeded> = succeeded
             .filter_map(|trial| {
                 let at = trial.completed.unwrap_or(Timestamp::MIN);
-                Some(Succeeded { at, trial, best: trial.value?, last_step: trial.series.last_step() })
+                Some(Succeeded { at, trial, best: trial.value?, leader: trial, last_step: trial.series.last_step() })
             })
             .collect();
         succeeded.sort_unstable_by_key(|succeeded| (succeeded.at, succeeded.trial.index));
         for at in 1..succeeded.len() {
-            let before = (succeeded[at - 1].best, succeeded[at - 1].last_step);
+            let Succeeded { best, leader, last_step, .. } = succeeded[at - 1];
             let own = &mut succeeded[at];
-            own.best = if beats(direction, own.best, before.0) { own.best } else { before.0 };
-            own.last_step = own.last_step.max(before.1);
+            if !beats(direction, own.best, best) {
+                (own.best, own.leader) = (best, leader);
+            }
+            own.last_step = own.last_step.max(last_step);
         }
         Race { problem, history, succeeded, rungs: HashMap::new(), steps: HashMap::new() }
     }
@@ -63,6 +66,11 @@ impl<'a> Race<'a> {
     /// The best value of the trials that had succeeded by then: the incumbent.
     pub fn incumbent(&self, at: Timestamp) -> Option<f64> {
         self.last_before(at).map(|last| last.best)
+    }
+
+    /// The trial that had it first.
+    pub fn leader(&self, at: Timestamp) -> Option<&'a Trial> {
+        self.last_before(at).map(|last| last.leader)
     }
 
     /// The highest step that a trial has reported that had succeeded by then.

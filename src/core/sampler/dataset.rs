@@ -389,6 +389,18 @@ impl Cache {
     }
 }
 
+/// The last step of the objective, or the last fold.
+fn last_step(trial: &Trial) -> Option<u64> {
+    trial.series.last_step().max(trial.series.arrivals().last().map(|last| last.step))
+}
+
+/// What a trial shows whose objective comes behind its folds. NaN where one of them is no number.
+fn mean_of_folds(trial: &Trial, step: u64) -> Option<f64> {
+    let folds = || trial.series.arrivals().iter().filter(|fold| fold.step <= step);
+    let sum: f64 = folds().map(|fold| fold.value.unwrap_or(f64::NAN)).sum();
+    (folds().count() > 0).then(|| sum / folds().count() as f64)
+}
+
 /// What came of each of these finished trials. With pruned ones among them all are compared at one step, as BOHB does
 /// (Falkner 2018): the highest that a few more trials have reached than there are parameters.
 fn outcomes(problem: &Problem, ended: &[&Trial]) -> Vec<Outcome> {
@@ -401,26 +413,27 @@ fn outcomes(problem: &Problem, ended: &[&Trial]) -> Vec<Outcome> {
         return ended.iter().map(outcome).collect();
     }
     let at = |trial: &Trial, step| {
-        let (_, value) = trial.series.value_at(step, problem.objective.value, problem.objective.direction)?;
+        let value = trial.series.value_at(step, problem.objective.value, problem.objective.direction);
+        let value = value.map(|(_, value)| value).or_else(|| mean_of_folds(trial, step))?;
         // One that had diverged by then has failed.
         value.is_finite().then_some(sign * value)
     };
-    let mut last: Vec<u64> = ended.iter().filter_map(|trial| trial.series.last_step()).collect();
+    let mut last: Vec<u64> = ended.iter().filter_map(|trial| last_step(trial)).collect();
     last.sort_unstable_by(|a, b| b.cmp(a));
     let enough = problem.space.parameters().len() + 2;
     let step = last.get(enough - 1).or(last.last()).copied().unwrap_or(0);
     let peers: Vec<&Trial> =
-        ended.iter().copied().filter(|trial| trial.series.last_step().is_some_and(|last| last >= step)).collect();
+        ended.iter().copied().filter(|trial| last_step(trial).is_some_and(|last| last >= step)).collect();
     let mut values: Vec<f64> = peers.iter().filter_map(|peer| at(peer, step)).collect();
     values.sort_unstable_by(f64::total_cmp);
     // Trials stop at few different steps: the peers' values at each are looked up once.
     let mut then = BTreeMap::<u64, Vec<f64>>::new();
     let outcome = |trial: &&Trial| match trial.phase {
         Phase::Failed => Outcome::Failed,
-        Phase::Succeeded if trial.series.last_step().is_none_or(|last| last <= step) => {
+        Phase::Succeeded if last_step(trial).is_none_or(|last| last <= step) => {
             trial.value.map_or(Outcome::Failed, |value| Outcome::Value(sign * value))
         }
-        _ => match trial.series.last_step() {
+        _ => match last_step(trial) {
             None => Outcome::Failed,
             Some(last) if last >= step => at(trial, step).map_or(Outcome::Failed, Outcome::Value),
             Some(last) => {
@@ -430,7 +443,9 @@ fn outcomes(problem: &Problem, ended: &[&Trial]) -> Vec<Outcome> {
                     then.sort_unstable_by(f64::total_cmp);
                     then
                 });
-                let standing = then.partition_point(|value| *value < own).min(values.len().saturating_sub(1));
+                // Where no peer had anything yet, it was worse than most.
+                let standing = if then.is_empty() { values.len() } else { then.partition_point(|value| *value < own) };
+                let standing = standing.min(values.len().saturating_sub(1));
                 values.get(standing).map_or(Outcome::Pruned(own), |value| Outcome::Pruned(*value))
             }
         },
