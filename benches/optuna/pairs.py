@@ -92,7 +92,7 @@ def report(args):
         if (r["workers"], r["trials"]) == (args.workers, args.trials):
             runs.setdefault(r["pair"], {}).setdefault(r["problem"], []).append(r)
     problems = [p for p in TRAININGS if any(p in of for of in runs.values())]
-    pairs = [pair for pair, of in runs.items() if all(p in of for p in problems)]
+    pairs = [pair for pair, of in runs.items() if all(len(of.get(p, [])) >= args.least for p in problems)]
     theirs = [pair for pair in pairs if pair.startswith("optuna ") and "+" in pair]
     ours = [pair for pair in pairs if not pair.startswith("optuna ")]
     budget = args.trials * STEPS
@@ -155,6 +155,7 @@ if __name__ == "__main__":
     other = commands.add_parser("report", help="steps to a target, with and without a pruner")
     other.add_argument("file")
     other.add_argument("--targets", default="auto,optuna tpe", help="whose final values")
+    other.add_argument("--least", type=int, default=5, help="pairs that have fewer runs of a problem are left out")
     other.set_defaults(run=report)
     for command in (command, other):
         command.add_argument("--trials", type=int, default=48, help="the steps of so many whole ones")
