@@ -89,9 +89,10 @@ def table(head, rows):
 def report(args):
     runs = {}
     for r in read(args.file):
-        if (r["workers"], r["trials"]) == (args.workers, args.trials):
+        if (r["workers"], r["trials"]) == (args.workers, args.trials) and r["seed"] < args.seeds:
             runs.setdefault(r["pair"], {}).setdefault(r["problem"], []).append(r)
-    problems = [p for p in TRAININGS if any(p in of for of in runs.values())]
+    chosen = TRAININGS if args.problems == "all" else args.problems.split(",")
+    problems = [p for p in chosen if any(p in of for of in runs.values())]
     pairs = [pair for pair, of in runs.items() if all(len(of.get(p, [])) >= args.least for p in problems)]
     theirs = [pair for pair in pairs if pair.startswith("optuna ") and "+" in pair]
     ours = [pair for pair in pairs if not pair.startswith("optuna ")]
@@ -146,8 +147,6 @@ if __name__ == "__main__":
     command = commands.add_parser("run", help="sweep, and write when values became better")
     command.add_argument("--pairs", default="auto,auto+forecast,auto+median,auto+hyperband,tpe,tpe+forecast", help="ours")
     command.add_argument("--optuna", default="", help="Optuna's: of random, tpe, cmaes, gp (needs torch) with median, percentile, hyperband, asha")
-    command.add_argument("--problems", default="all", help="all, or names: " + ", ".join(TRAININGS))
-    command.add_argument("--seeds", type=int, default=20)
     command.add_argument("--processes", type=int, default=2, help="sweeps at a time")
     command.add_argument("--sweep", default="sweep ask-tell", help="our program")
     command.add_argument("--out", required=True)
@@ -158,6 +157,8 @@ if __name__ == "__main__":
     other.add_argument("--least", type=int, default=5, help="pairs that have fewer runs of a problem are left out")
     other.set_defaults(run=report)
     for command in (command, other):
+        command.add_argument("--problems", default="all", help="all, or names: " + ", ".join(TRAININGS))
+        command.add_argument("--seeds", type=int, default=20)
         command.add_argument("--trials", type=int, default=48, help="the steps of so many whole ones")
         command.add_argument("--workers", type=int, default=8, help="trials at a time")
     args = parser.parse_args()
