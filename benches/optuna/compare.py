@@ -12,83 +12,12 @@ import math
 import os
 import random
 import statistics
-import subprocess
-import warnings
 from multiprocessing import Pool
 
+from drivers import Optuna, Sweep
 from problems import CRASHES, PROBLEM_SETS, PROBLEMS
 
 KNOWN = PROBLEMS | CRASHES
-
-
-class Sweep:
-    """A program that speaks the protocol of `sweep ask-tell`."""
-
-    def __init__(self, command, sampler, space, seed, workers):
-        self.process = subprocess.Popen(command, shell=True, text=True, bufsize=1, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        sampler = json.loads(sampler) if sampler.startswith("{") else {sampler: {}}
-        self.call(op="init", study={
-            "objectives": [{"metric": "value", "direction": "Minimize"}], "parameters": space, "sampler": sampler,
-            "maxTrials": 10000, "parallelism": workers, "seed": seed})
-
-    def call(self, **message):
-        self.process.stdin.write(json.dumps(message) + "\n")
-        answer = json.loads(self.process.stdout.readline())
-        if "error" in answer:
-            raise RuntimeError(answer["error"])
-        return answer
-
-    def ask(self):
-        answer = self.call(op="ask")
-        return answer["id"], answer["params"]
-
-    def tell(self, trial, value):
-        self.call(op="tell", id=trial, **({"state": "failed"} if value is None else {"value": value}))
-
-    def close(self):
-        self.process.stdin.close()
-        self.process.wait()
-
-
-class Optuna:
-    """The same of Optuna."""
-
-    def __init__(self, sampler, space, seed):
-        import optuna
-        warnings.filterwarnings("ignore")
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
-        samplers = {"random": optuna.samplers.RandomSampler, "tpe": optuna.samplers.TPESampler,
-                    "cmaes": optuna.samplers.CmaEsSampler, "gp": optuna.samplers.GPSampler}
-        self.study = optuna.create_study(sampler=samplers[sampler](seed=seed))
-        self.failed, self.space, self.trials = optuna.trial.TrialState.FAIL, space, {}
-        self.distributions = {p["name"]: self.distribution(optuna.distributions, p) for p in space}
-
-    @staticmethod
-    def distribution(of, parameter):
-        if "categorical" in parameter:
-            return of.CategoricalDistribution(parameter["categorical"]["values"])
-        kind = of.FloatDistribution if "double" in parameter else of.IntDistribution
-        numbers = parameter.get("double") or parameter["int"]
-        return kind(numbers["min"], numbers["max"], log="scale" in numbers)
-
-    def ask(self):
-        if not any("when" in p for p in self.space):  # Samplers that model all parameters want them beforehand.
-            trial = self.study.ask(self.distributions)
-        else:
-            trial = self.study.ask()
-            for p in self.space:
-                when = p.get("when")
-                if not when or trial.params.get(when[0]["parameter"]) in when[0]["in"]:
-                    trial._suggest(p["name"], self.distributions[p["name"]])
-        self.trials[trial.number] = trial
-        return trial.number, dict(trial.params)
-
-    def tell(self, trial, value):
-        trial = self.trials.pop(trial)
-        self.study.tell(trial, state=self.failed) if value is None else self.study.tell(trial, value)
-
-    def close(self):
-        pass
 
 
 def one(job):

@@ -11,75 +11,9 @@ import heapq
 import json
 import random
 import statistics
-import subprocess
-import warnings
 
-
-class Sweep:
-    """A program that speaks the protocol of `sweep ask-tell`."""
-
-    def __init__(self, command, pruner, seed, steps, trials, workers):
-        rungs = {"maxSteps": steps, "reductionFactor": 3}
-        pruners = {"forecast": {"maxSteps": steps}, "median": {}, "percentile": {"percentile": 25}, "hyperband": rungs, "asha": rungs}
-        self.process = subprocess.Popen(command, shell=True, text=True, bufsize=1, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        # The configuration is its number: pruners look at curves alone.
-        self.call(op="init", study={
-            "objectives": [{"metric": "loss", "direction": "Minimize"}], "sampler": {"random": {}}, "seed": seed,
-            "parameters": [{"name": "row", "int": {"min": 0, "max": trials}}], "pruner": {pruner: pruners[pruner]},
-            "maxTrials": 10000, "parallelism": workers})
-
-    def call(self, **message):
-        self.process.stdin.write(json.dumps(message) + "\n")
-        answer = json.loads(self.process.stdout.readline())
-        if "error" in answer:
-            raise RuntimeError(answer["error"])
-        return answer
-
-    def ask(self, row):
-        return self.call(op="ask", params={"row": row})["id"]
-
-    def is_stopped(self, trial, step, value):
-        return self.call(op="report", id=trial, step=step, value=value)["decision"] == "stop"
-
-    def tell(self, trial, value):
-        self.call(op="tell", id=trial, **({"state": "pruned"} if value is None else {"value": value}))
-
-    def close(self):
-        self.process.stdin.close()
-        self.process.wait()
-
-
-class Optuna:
-    """The same of Optuna; with its defaults."""
-
-    def __init__(self, pruner, seed, steps):
-        import optuna
-        warnings.filterwarnings("ignore")
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
-        make = {
-            "median": optuna.pruners.MedianPruner,
-            "percentile": lambda: optuna.pruners.PercentilePruner(25.0),
-            "hyperband": lambda: optuna.pruners.HyperbandPruner(min_resource=1, max_resource=steps, reduction_factor=3),
-            "asha": lambda: optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=3),
-        }[pruner]
-        # The name decides which bracket a trial gets.
-        self.study = optuna.create_study(study_name=f"s{seed}", pruner=make(), sampler=optuna.samplers.RandomSampler(seed=seed))
-        self.trials, self.pruned = {}, optuna.trial.TrialState.PRUNED
-
-    def ask(self, _):
-        trial = self.study.ask()
-        self.trials[trial.number] = trial
-        return trial.number
-
-    def is_stopped(self, trial, step, value):
-        self.trials[trial].report(value, step)
-        return self.trials[trial].should_prune()
-
-    def tell(self, trial, value):
-        self.study.tell(self.trials[trial], value, **({"state": self.pruned} if value is None else {}))
-
-    def close(self):
-        pass
+from drivers import Optuna, Sweep
+from problems import integer
 
 
 def replay(sweep, order, curves, workers):
@@ -89,7 +23,7 @@ def replay(sweep, order, curves, workers):
     while queue or running:
         while queue and len(running) < workers:
             row = queue.pop(0)
-            heapq.heappush(running, (clock + 1, sweep.ask(row), row, 1))
+            heapq.heappush(running, (clock + 1, sweep.ask({"row": row})[0], row, 1))
         clock, trial, row, step = heapq.heappop(running)
         used += 1
         value = curves[row][step - 1]
@@ -98,7 +32,7 @@ def replay(sweep, order, curves, workers):
             sweep.tell(trial, value)
             ended.append(row)
         elif stop:
-            sweep.tell(trial, None)
+            sweep.prune(trial)
         else:
             heapq.heappush(running, (clock + 1, trial, row, step + 1))
     sweep.close()
@@ -129,8 +63,10 @@ def main():
                     order = list(range(len(curves)))
                     random.Random(seed).shuffle(order)
                     order = order[:round(arguments.subset * len(order))]
-                    ours = side == "ours"
-                    sweep = Sweep(arguments.command, pruner, seed, steps, len(curves), arguments.workers) if ours else Optuna(pruner, seed, steps)
+                    # The configuration is its number: pruners look at curves alone.
+                    space = [integer("row", 0, len(curves))]
+                    sweep = (Sweep(arguments.command, "random", space, seed, arguments.workers, pruner, steps) if side == "ours"
+                             else Optuna("random", space, seed, pruner, steps))
                     steps_used, ended = replay(sweep, order, curves, arguments.workers)
                     best = min(final[row] for row in order)
                     reached = min((final[row] for row in ended), default=max(final))

@@ -9,7 +9,7 @@ import heapq
 import math
 import random
 
-from compare import Sweep
+from drivers import Sweep
 from problems import double
 
 LINE = [double("lr", 1e-5, 1.0, log=True)]
