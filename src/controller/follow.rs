@@ -184,6 +184,13 @@ impl Followers {
         Some(reports)
     }
 
+    /// Since when a pod's log is read.
+    pub fn begun(&self, pod_uid: &str) -> Option<Timestamp> {
+        let pods = self.pods();
+        let reports = pods.get(pod_uid)?.reports.lock().unwrap_or_else(PoisonError::into_inner);
+        reports.begun
+    }
+
     /// The objective's observations that were read of a pod so far.
     pub fn series(&self, pod_uid: &str) -> Option<Series> {
         let pods = self.pods();

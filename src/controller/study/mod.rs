@@ -140,8 +140,7 @@ fn catches_up(history: &History, now: Timestamp, context: &Context) -> bool {
     let is_unread = |status: &TrialStatus| {
         let ran_before = status.start_time.as_ref().is_some_and(|start| start.0 < context.since);
         let pod = status.run.as_ref().and_then(|run| run.pod_uid.as_deref()).filter(|_| ran_before);
-        let begun = |pod: &str| context.followers.reports(pod).and_then(|reports| reports.begun);
-        pod.is_some_and(|pod| begun(pod).is_none_or(|begun| now.duration_since(begun) < CATCHING_UP))
+        pod.is_some_and(|pod| context.followers.begun(pod).is_none_or(|begun| now.duration_since(begun) < CATCHING_UP))
     };
     let statuses = history.objects().filter_map(|trial| trial.status.as_ref());
     statuses.filter(|status| status.phase == Phase::Running).any(is_unread)

@@ -43,7 +43,7 @@ impl Algorithm for Auto {
     type Settings = Settings;
     type Cache = Cache;
     const NAME: &'static str = "auto";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
 
     fn new(_: &Settings) -> Auto {
         Auto

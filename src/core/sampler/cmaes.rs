@@ -63,7 +63,7 @@ impl Algorithm for Cmaes {
     type Settings = Settings;
     type Cache = Cache;
     const NAME: &'static str = "cmaes";
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 4;
 
     fn new(settings: &Settings) -> Cmaes {
         let usual = Cmaes::default();

@@ -17,7 +17,7 @@ use crate::core::trial::{Failure, Phase, Trial};
 pub enum Outcome {
     /// It ran to its end.
     Value(f64),
-    /// It was pruned: what it would compare with at the model's step, as others of its standing had it there.
+    /// It was pruned: what it showed last.
     Pruned(f64),
     /// Worse than any value.
     Failed,
@@ -128,8 +128,6 @@ pub struct Cache {
     points: HashMap<u32, Option<Point>>,
     /// What was seen of each trial, ascending by its index.
     seen: Vec<(u32, Seen)>,
-    /// Whether one of them was pruned.
-    has_pruned: bool,
     /// The place, in the order of completion, of the last that has finished.
     last: Option<Order>,
     proven: Proven,
@@ -312,9 +310,7 @@ impl Cache {
         ended.sort_unstable_by_key(|trial| order(trial));
         let is_next = |trial: &&Trial| self.last.is_none_or(|last| last < order(trial));
         let was_pending = changed.iter().all(|(_, before)| before.is_none_or(|before| !before.phase.is_finished()));
-        // The standing of pruned trials changes with their peers.
-        let has_pruned = self.has_pruned || ended.iter().any(|trial| trial.phase == Phase::Pruned);
-        if has_pruned || !was_pending || !ended.first().is_none_or(is_next) {
+        if !was_pending || !ended.first().is_none_or(is_next) {
             return false;
         }
         for (trial, before) in changed {
@@ -335,7 +331,7 @@ impl Cache {
     fn rebuild(&mut self, problem: &Problem, template: u64, mut trials: Vec<&Trial>) {
         let before = std::mem::take(&mut self.dataset);
         self.seen.clear();
-        (self.has_pruned, self.last) = (false, None);
+        self.last = None;
         (self.proven, self.uninformative, self.tried) =
             (Proven::new(template), BTreeSet::new(), Tried::new(problem.space));
         let mut ended = Vec::new();
@@ -362,7 +358,6 @@ impl Cache {
             Some((_, seen)) => *seen = Seen::of(trial),
             None => self.seen.insert(at, (trial.index, Seen::of(trial))),
         }
-        self.has_pruned |= trial.phase == Phase::Pruned;
         if let Some(point) = self.point(problem.space, trial) {
             self.tried.insert(point);
         }
@@ -379,76 +374,40 @@ impl Cache {
             }
             is_usable && self.point(problem.space, trial).is_some()
         });
-        let outcomes = outcomes(problem, &ended);
-        for (trial, outcome) in ended.into_iter().zip(outcomes) {
+        for trial in ended {
             // Of those that have none, nothing is left.
             let Some(point) = self.point(problem.space, trial) else { continue };
+            let outcome = outcome(problem, trial);
             let (index, generation, order) = (trial.index, trial.generation, order(trial));
             self.dataset.finished.push(Finished { index, point, outcome, generation, order });
         }
     }
 }
 
-/// The last step of the objective, or the last fold.
-fn last_step(trial: &Trial) -> Option<u64> {
-    trial.series.last_step().max(trial.series.arrivals().last().map(|last| last.step))
-}
-
-/// What a trial shows whose objective comes behind its folds. NaN where one of them is no number.
-fn mean_of_folds(trial: &Trial, step: u64) -> Option<f64> {
-    let folds = || trial.series.arrivals().iter().filter(|fold| fold.step <= step);
-    let sum: f64 = folds().map(|fold| fold.value.unwrap_or(f64::NAN)).sum();
-    (folds().count() > 0).then(|| sum / folds().count() as f64)
-}
-
-/// What came of each of these finished trials. With pruned ones among them all are compared at one step, as BOHB does
-/// (Falkner 2018): the highest that a few more trials have reached than there are parameters.
-fn outcomes(problem: &Problem, ended: &[&Trial]) -> Vec<Outcome> {
+/// What came of a finished trial: nothing of it changes with others. A pruned one enters with what it showed last, which is no better
+/// than the incumbent then, or it would run on, and mostly worse than what it would have come to: behind the others, and in order.
+/// Comparing all at the highest step that enough of them have reached, as BOHB does (Falkner 2018), was measured to need more steps:
+/// there a pruner's survivors are alike, and what leads at early steps misleads (docs/benchmarks.md).
+fn outcome(problem: &Problem, trial: &Trial) -> Outcome {
     let sign = match problem.objective.direction {
         Direction::Minimize => 1.0,
         Direction::Maximize => -1.0,
     };
-    if ended.iter().all(|trial| trial.phase != Phase::Pruned) {
-        let outcome = |trial: &&Trial| trial.value.map_or(Outcome::Failed, |value| Outcome::Value(sign * value));
-        return ended.iter().map(outcome).collect();
-    }
-    let at = |trial: &Trial, step| {
-        let value = trial.series.value_at(step, problem.objective.value, problem.objective.direction);
-        let value = value.map(|(_, value)| value).or_else(|| mean_of_folds(trial, step))?;
-        // One that had diverged by then has failed.
-        value.is_finite().then_some(sign * value)
-    };
-    let mut last: Vec<u64> = ended.iter().filter_map(|trial| last_step(trial)).collect();
-    last.sort_unstable_by(|a, b| b.cmp(a));
-    let enough = problem.space.parameters().len() + 2;
-    let step = last.get(enough - 1).or(last.last()).copied().unwrap_or(0);
-    let peers: Vec<&Trial> =
-        ended.iter().copied().filter(|trial| last_step(trial).is_some_and(|last| last >= step)).collect();
-    let mut values: Vec<f64> = peers.iter().filter_map(|peer| at(peer, step)).collect();
-    values.sort_unstable_by(f64::total_cmp);
-    // Trials stop at few different steps: the peers' values at each are looked up once.
-    let mut then = BTreeMap::<u64, Vec<f64>>::new();
-    let outcome = |trial: &&Trial| match trial.phase {
-        Phase::Failed => Outcome::Failed,
-        Phase::Succeeded if last_step(trial).is_none_or(|last| last <= step) => {
-            trial.value.map_or(Outcome::Failed, |value| Outcome::Value(sign * value))
+    let finite = |value: Option<f64>| value.filter(|value| value.is_finite()).map(|value| sign * value);
+    match trial.phase {
+        Phase::Succeeded => finite(trial.value).map_or(Outcome::Failed, Outcome::Value),
+        Phase::Pruned => {
+            let last = trial.series.value_at(u64::MAX, problem.objective.value, problem.objective.direction);
+            let shown = last.map(|(_, value)| value).or_else(|| mean_of_folds(trial));
+            finite(shown).map_or(Outcome::Failed, Outcome::Pruned)
         }
-        _ => match last_step(trial) {
-            None => Outcome::Failed,
-            Some(last) if last >= step => at(trial, step).map_or(Outcome::Failed, Outcome::Value),
-            Some(last) => {
-                let Some(own) = at(trial, last) else { return Outcome::Failed };
-                let then = then.entry(last).or_insert_with(|| {
-                    let mut then: Vec<f64> = peers.iter().filter_map(|peer| at(peer, last)).collect();
-                    then.sort_unstable_by(f64::total_cmp);
-                    then
-                });
-                // Where no peer had anything yet, it was worse than most.
-                let standing = if then.is_empty() { values.len() } else { then.partition_point(|value| *value < own) };
-                let standing = standing.min(values.len().saturating_sub(1));
-                values.get(standing).map_or(Outcome::Pruned(own), |value| Outcome::Pruned(*value))
-            }
-        },
-    };
-    ended.iter().map(outcome).collect()
+        _ => Outcome::Failed,
+    }
+}
+
+/// What a trial shows whose objective comes behind its folds. NaN where one of them is no number.
+fn mean_of_folds(trial: &Trial) -> Option<f64> {
+    let folds = trial.series.arrivals();
+    let sum: f64 = folds.iter().map(|fold| fold.value.unwrap_or(f64::NAN)).sum();
+    (!folds.is_empty()).then(|| sum / folds.len() as f64)
 }

@@ -56,7 +56,7 @@ impl Algorithm for Tpe {
     type Settings = Settings;
     type Cache = Cache;
     const NAME: &'static str = "tpe";
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 4;
 
     fn new(settings: &Settings) -> Tpe {
         let usual = Tpe::default();

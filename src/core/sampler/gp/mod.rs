@@ -48,7 +48,7 @@ impl Algorithm for Gp {
     type Settings = Settings;
     type Cache = Cache;
     const NAME: &'static str = "gp";
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 4;
 
     fn new(settings: &Settings) -> Gp {
         Gp { startup_trials: settings.startup_trials }
