@@ -236,7 +236,7 @@ fn losing_jobs_are_deleted_soon_after_the_line_that_lost_and_their_gpus_are_used
     // Each trial rises evenly, from where nobody else stands, in 27 steps; it prints when it wrote which.
     let mut study = shell_study(
         "latency",
-        "quality=$((SWEEP_TRIAL_INDEX * 10 % 27)); for step in $(seq 27); do sleep 0.5; echo \"$step $(date +%s%N)\"; \
+        "quality=$((SWEEP_TRIAL_INDEX * 10 % 27)); step=0; while [ $step -lt 27 ]; do step=$((step + 1)); sleep 0.5; echo \"$step $(date +%s%N)\"; \
          echo \"{\\\"step\\\": $step, \\\"score\\\": $((quality * 100 + step))}\" >> $SWEEP_METRICS; done",
     );
     study["spec"]["gpu"] = json!({"count": 1, "resource": "sweep.test/latency-gpu"});
@@ -299,11 +299,8 @@ fn losing_jobs_are_deleted_soon_after_the_line_that_lost_and_their_gpus_are_used
         "from the line that lost to the deletion of its Job, as a watcher sees it, {} prunings: median {middle:?}, most {most:?}",
         took.len()
     );
-    eprintln!(
-        "from there to the start of another trainer: median {:?}, most {:?}",
-        reused.get(reused.len() / 2),
-        reused.last()
-    );
+    let (middle, most) = (reused[reused.len() / 2], reused[reused.len() - 1]);
+    eprintln!("from there to the start of another trainer: median {middle:?}, most {most:?}");
 }
 
 #[test]
