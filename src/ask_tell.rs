@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::api::StudySpec;
 use crate::core::sampler::{Cache, Next};
-use crate::core::{Assignments, Failure, Phase, Study, Trial, listed};
+use crate::core::{Assignments, Failure, Phase, Study, Trial};
 use crate::metrics::{Number, quote_non_finite};
 use crate::validate::{any_template, validate};
 
@@ -155,10 +155,10 @@ impl Session {
         let Session { study, trials, .. } = self;
         let series = &mut running(trials, id)?.series;
         match metric {
-            Some(metric) if study.pruners.folds() == Some(metric) => study.pruners.observe_fold(series, seen, at),
+            Some(metric) if study.pruners.fold_metric() == Some(metric) => study.pruners.observe_fold(series, seen, at),
             Some(metric) if metric != study.objective.metric => {
                 let known: Vec<&str> = study.pruners.metrics(&study.objective).collect();
-                return Err(format!("{metric} is not {}", listed(&known)));
+                return Err(format!("{metric} is no metric of this study: {}", known.join(", ")));
             }
             _ => study.pruners.observe(&study.objective, series, seen, at),
         };

@@ -83,6 +83,8 @@ const ASK_TELL: &str = r#"The lines, and their answers:
       {"id":1,"params":{...}}
   {"op":"report","id":0,"step":3,"value":0.5}
       {"decision":"continue"}, or {"decision":"stop","message":"..."}
+  {"op":"report","id":0,"step":3,"metric":"fold_loss","value":0.5}, a fold for the pruner wilcoxon
+      {"decision":"continue"}, or as above
   {"op":"tell","id":0,"value":0.4}
       {"ok":true}
   {"op":"tell","id":0,"state":"pruned"}, or "failed"

@@ -34,6 +34,9 @@ enum Output {
 /// So many reports a trial has where nobody has said how many steps.
 const ASSUMED_STEPS: u64 = 100;
 
+/// So many folds.
+const ASSUMED_FOLDS: u64 = 10;
+
 /// Plans, and prints.
 pub fn run(args: &Args) -> ExitCode {
     let (study, valid) = match load(&args.file) {
@@ -44,7 +47,8 @@ pub fn run(args: &Args) -> ExitCode {
         }
     };
     let steps = args.steps.or_else(|| valid.core.pruners.max_steps());
-    let plan = plan(&valid.core, steps.unwrap_or(ASSUMED_STEPS));
+    let assumed = if valid.core.pruners.fold_metric().is_some() { ASSUMED_FOLDS } else { ASSUMED_STEPS };
+    let plan = plan(&valid.core, steps.unwrap_or(assumed));
     let text = match args.output {
         Output::Table => table(study.metadata.name.as_deref().unwrap_or_default(), &valid, &plan, steps),
         Output::Json => {
@@ -100,7 +104,11 @@ fn table(name: &str, valid: &ValidStudy, plan: &Plan, steps: Option<u64>) -> Str
     }
     if !plan.rungs.is_empty() {
         lines.push(String::new());
-        let what = if pruners.contains(&"forecast") { "report" } else { "rung" };
+        let what = match valid.core.pruners.fold_metric() {
+            Some(_) => "fold",
+            None if pruners.contains(&"forecast") => "report",
+            None => "rung",
+        };
         lines.push(format!("{what:<8} {:<18} stopped there", "reached by"));
         let row =
             |at: &crate::core::plan::AtRung| format!("{:<8} {:<18} {}", at.rung, shown(at.reached), shown(at.stopped));

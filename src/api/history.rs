@@ -183,7 +183,7 @@ jobTemplate: {spec: {template: {spec: {containers: [{name: t, image: x}]}}}}";
         crate::validate::validate("s", &serde_yaml::from_str(text).unwrap()).unwrap().core
     }
 
-    /// All that a run has told, with every bound met: 256 points of 17 digits, 32 metrics, an example.
+    /// All that a run has told, with every bound met: points of 17 digits and 80 folds, 32 metrics, an example.
     #[test]
     fn what_is_noted_of_a_run_leaves_4_of_16_kib_for_the_rest_of_a_trial() {
         let study = study();
@@ -197,6 +197,12 @@ jobTemplate: {spec: {template: {spec: {containers: [{name: t, image: x}]}}}}";
                 let line = format!("{{\"step\":{step},\"accuracy\":\"1,5\",{}}}", others.join(","));
                 parser.line(line.as_bytes(), &mut noted, |report| panic!("{report:?}"));
             }
+        }
+        for fold in 1..=80 {
+            let at = jiff::Timestamp::from_microsecond(1_796_000_000_123_457).unwrap();
+            let value = 1.0 / (fold as f64 + 0.1);
+            series.arrive(Arrival { rung: fold, step: 100_000 + fold, value: Some(value), at }, true);
+            series.push(100_000 + fold, value, ValueOf::Last, Direction::Maximize);
         }
         let mut status = TrialStatus::default();
         note(&mut status, &study, &series, &noted);

@@ -43,6 +43,7 @@ pub use crate::metrics::MetricsSpec;
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.parameters.all(i, p, !has(p.when) || p.when.all(w, self.parameters.exists(j, q, j < i && q.name == w.parameter)))").message("spec.parameters[].when[].parameter must name an earlier parameter"))]
 #[x_kube(validation = Rule::new("!has(self.pruner) || !has(self.pruner.wilcoxon) || self.objectives.all(o, o.metric != self.pruner.wilcoxon.metric)").message("spec.pruner.wilcoxon.metric must not be the objective, which is the mean over the folds"))]
+#[x_kube(validation = Rule::new("!has(self.pruner) || !has(self.pruner.wilcoxon) || !has(self.metrics) || !(has(self.metrics.tensorBoard) || has(self.metrics.prometheus))").message("spec.pruner.wilcoxon.metric: folds are read from lines: use metrics.file or metrics.stdout"))]
 pub struct StudySpec {
     /// What is optimised. One objective for now.
     #[schemars(length(min = 1, max = 1))]

@@ -215,7 +215,7 @@ pub struct ObservationSeries {
 /// The first report of a Trial at a rung, or behind it.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RungArrival {
-    /// The rung: a step, or, with `forecast`, a number of reports.
+    /// The rung: a step, with `forecast` a number of reports, with `wilcoxon` a fold.
     pub rung: u64,
     /// The step that was reported.
     pub step: u64,

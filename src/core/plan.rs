@@ -194,7 +194,7 @@ fn simulate(study: &Study, trials: u32, steps: u64, mut random: Stream) -> Sweep
         let trial = &mut history[index as usize];
         let before = trial.series.arrivals().last().map(|arrival| arrival.rung);
         let mut heard = study.pruners.observe(&study.objective, &mut trial.series, (step, value), at);
-        if study.pruners.folds().is_some() {
+        if study.pruners.fold_metric().is_some() {
             let fold = curves[index as usize].fold(&mut random);
             let value = if study.objective.direction == Direction::Minimize { fold } else { -fold };
             heard = study.pruners.observe_fold(&mut trial.series, (step, value), at);

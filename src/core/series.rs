@@ -13,7 +13,7 @@ pub const MAX_POINTS: usize = 256;
 
 /// Observations of one metric of one attempt, steps increasing.
 ///
-/// A series that would outgrow [`MAX_POINTS`] loses the point that is missed least: the first, the last and the best are
+/// A series that would outgrow [`MAX_POINTS`], of which arrivals take a part, loses the point that is missed least: the first, the last and the best are
 /// kept, of the rest the gaps stay in proportion to the step, so that a trial of 100 steps finds its like in one of 100,000.
 /// What was compared at a rung is kept beside them.
 ///
@@ -36,7 +36,7 @@ pub struct Mark {
     pub value: Option<f64>,
 }
 
-/// How many arrivals a series holds: more rungs than any schedule of the API has below its last step.
+/// How many arrivals a series holds: more rungs than any schedule of the API has below its last step, and so many folds.
 pub const MAX_ARRIVALS: usize = 80;
 
 /// The first report of a trial at a rung or behind it. Of several rungs that one report passes it is of the highest: a trial
@@ -106,7 +106,8 @@ impl Series {
             }
             _ => self.points.push((step, value)),
         }
-        if self.points.len() > MAX_POINTS {
+        // An arrival takes as much room as three points.
+        while self.points.len() > MAX_POINTS - 3 * self.arrivals.len() {
             self.thin(direction);
         }
         true

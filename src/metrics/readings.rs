@@ -61,13 +61,13 @@ impl Readings {
             self.comparisons += u64::from(heard == Heard::Compared);
             heard != Heard::Dropped
         };
-        let fold = pruners.folds().and_then(|metric| report.values.get(metric));
-        let fold = fold
-            .is_some_and(|value| take(pruners.observe_fold(&mut self.series, (report.step, *value), times.written)));
         let own = report.values.get(&objective.metric);
         let own = own.is_some_and(|value| {
             take(pruners.observe(objective, &mut self.series, (report.step, *value), times.written))
         });
-        fold || own
+        let fold = pruners.fold_metric().and_then(|metric| report.values.get(metric));
+        let fold = fold
+            .is_some_and(|value| take(pruners.observe_fold(&mut self.series, (report.step, *value), times.written)));
+        own || fold
     }
 }

@@ -2,7 +2,7 @@
 
 use super::Problems;
 use super::metrics::{self, is_metric_name};
-use crate::api::StudySpec;
+use crate::api::{MetricsSpec, StudySpec};
 use crate::core::listed;
 use crate::core::pruner::{self, Pruners};
 use crate::core::sampler::{Auto, Sampler};
@@ -27,9 +27,12 @@ pub fn pruners(spec: &StudySpec, problems: &mut Problems) -> Pruners {
     }
     let pruners = pruner.given();
     problems.check(pruners.is_valid(), "spec.pruner", format!("must be {}", pruner::rule()));
-    if let Some((path, metric)) = pruners.folds().map(|metric| (metrics::FOLDS, metric)) {
+    if let Some((path, metric)) = pruners.fold_metric().map(|metric| (metrics::FOLDS, metric)) {
         problems.check(is_metric_name(metric), path, metrics::not_a_name(metric));
         problems.check(metric != "step", path, "`step` is the progress of a trial, and cannot be a metric");
+        let has_no_lines = |metrics: &MetricsSpec| metrics.tensor_board.is_some() || metrics.prometheus.is_some();
+        let message = "folds are read from lines: use metrics.file or metrics.stdout";
+        problems.check(!spec.metrics.as_ref().is_some_and(has_no_lines), path, message);
         let is_objective = spec.objectives.iter().any(|objective| objective.metric == metric);
         problems.check(
             !is_objective,

@@ -19,7 +19,7 @@ pub fn grammar(spec: &StudySpec, problems: &mut Problems) -> Grammar {
     let pruners = spec.pruner.as_ref().map(PrunerSpec::given).unwrap_or_default();
     // Those that are read, where each stands, and what it is.
     let read = std::iter::once(("spec.objectives[0].metric", objective, "the objective's metric"))
-        .chain(pruners.folds().map(|metric| (FOLDS, metric, "the metric of a fold")));
+        .chain(pruners.fold_metric().map(|metric| (FOLDS, metric, "the metric of a fold")));
     let mut patterns = Vec::new();
     for (source, texts) in given {
         let path = format!("spec.metrics.{}.patterns", source.name());
@@ -44,7 +44,7 @@ pub fn grammar(spec: &StudySpec, problems: &mut Problems) -> Grammar {
         }
     }
     if let Some(page) = &metrics.prometheus {
-        check_page(page, read.clone().map(|(path, metric, _)| (path, metric)), problems);
+        check_page(page, objective, problems);
     }
     if metrics.tensor_board.is_some() {
         problems.check(
@@ -73,8 +73,8 @@ pub fn grammar(spec: &StudySpec, problems: &mut Problems) -> Grammar {
     Grammar { step: metrics.step.clone(), patterns, additional: metrics.additional.clone() }
 }
 
-/// Where a page of metrics is, and whether what is read can be on one.
-fn check_page<'a>(page: &PrometheusSpec, read: impl Iterator<Item = (&'static str, &'a str)>, problems: &mut Problems) {
+/// Where a page of metrics is, and whether the objective can be on one.
+fn check_page(page: &PrometheusSpec, objective: &str, problems: &mut Problems) {
     problems.check(page.port > 0, "spec.metrics.prometheus.port", "must be between 1 and 65535");
     let path = page.path.as_deref().unwrap_or(PrometheusSpec::PATH);
     // What cannot be asked for would fail at every look. A part behind # is cut off there, and ^ is no letter of an address.
@@ -82,12 +82,12 @@ fn check_page<'a>(page: &PrometheusSpec, read: impl Iterator<Item = (&'static st
         PathAndQuery::try_from(path).is_ok_and(|asked| asked.as_str() == path) && !path.contains('^');
     let is_path = path.starts_with('/') && path.chars().all(|c| c.is_ascii_graphic()) && can_be_asked_for;
     problems.check(is_path, "spec.metrics.prometheus.path", format!("must be a path such as /metrics, not {path:?}"));
-    for (path, metric) in read {
-        let can_be_there = metric.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-        let message =
-            format!("{metric:?} cannot be the name of a Prometheus metric: it has letters, digits and _ alone");
-        problems.check(can_be_there, path, message);
-    }
+    let can_be_there = objective.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    problems.check(
+        can_be_there,
+        "spec.objectives[0].metric",
+        format!("{objective:?} cannot be the name of a Prometheus metric: it has letters, digits and _ alone"),
+    );
 }
 
 /// What is wrong with a metric that has no name of one.

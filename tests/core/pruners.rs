@@ -47,10 +47,10 @@ fn running(study: &Study, index: u32, points: &[(u64, f64)]) -> Trial {
     let mut trial = space::trial(index, [("x".to_owned(), "0.5".to_owned())].into());
     (trial.phase, trial.value, trial.completed) = (Phase::Running, None, None);
     for &(step, value) in points {
-        if study.pruners.folds().is_some() {
+        study.pruners.observe(&study.objective, &mut trial.series, (step, value), at(step, index));
+        if study.pruners.fold_metric().is_some() {
             study.pruners.observe_fold(&mut trial.series, (step, value), at(step, index));
         }
-        study.pruners.observe(&study.objective, &mut trial.series, (step, value), at(step, index));
     }
     trial
 }
@@ -264,7 +264,7 @@ fn a_trial_whose_folds_are_too_much_worse_than_the_incumbent_s_is_stopped_with_i
     let mixed = folds(&study, 4, &[0.8, 0.9, 0.8, 0.9, 0.8]);
     let [verdict] = &verdicts(&study, &[best, other, worse, early, mixed])[..] else { panic!() };
     let message =
-        "at step 4: mean 0.75 of 4 folds, worse than the incumbent's 0.85 on the same ones (p 0.0625 below 0.1)";
+        "at fold 4: mean 0.75 of 4 folds, worse than the incumbent's 0.85 on the same ones (p 0.0625 below 0.1)";
     assert_eq!((verdict.index, verdict.step, verdict.message.as_str()), (2, 4, message));
     let evidence = serde_json::to_value(&verdict.evidence).unwrap();
     assert_eq!(evidence["pruner"], "wilcoxon");
@@ -288,12 +288,15 @@ fn folds_that_are_worse_by_little_and_better_by_much_stop_nothing() {
 fn with_minimize_the_larger_folds_are_worse_and_a_fold_that_is_no_number_is_the_worst() {
     let study = minimizing(json!({"wilcoxon": {"metric": "fold", "pThreshold": 0.2}}));
     let best = succeeded_folds(&study, 0, &[0.5, 0.4, 0.5, 0.4, 0.5]);
+    // The best of those whose folds are all numbers is what others are compared with.
+    let mut partly = succeeded_folds(&study, 4, &[f64::NAN, 0.1, 0.1, 0.1, 0.1]);
+    partly.value = Some(0.1);
     let smaller = folds(&study, 1, &[0.4, 0.3, 0.4, 0.3]);
     let larger = folds(&study, 2, &[0.6, 0.5, 0.6]);
     let none = folds(&study, 3, &[f64::NAN, 0.5, 0.6]);
-    let verdicts = verdicts(&study, &[best, smaller, larger, none]);
+    let verdicts = verdicts(&study, &[best, smaller, larger, none, partly]);
     assert_eq!(verdicts.iter().map(|verdict| verdict.index).collect::<Vec<_>>(), [2, 3]);
-    assert!(verdicts[1].message.starts_with("at step 3: mean NaN of 3 folds"), "{}", verdicts[1].message);
+    assert!(verdicts[1].message.starts_with("at fold 3: mean NaN of 3 folds"), "{}", verdicts[1].message);
     assert_eq!(verdicts[1].evidence.value, None);
 }
 
@@ -319,7 +322,7 @@ fn too_few_folds_are_told_and_so_is_what_is_waited_for() {
     assert_eq!(waits(&[]).unwrap(), "pruner waits: no trial has succeeded yet");
     let of = |values: &[f64]| [succeeded_folds(&study, 0, values)];
     assert_eq!((waits(&of(&[0.5; 5])), obstacle(&of(&[0.5; 5]))), (None, None));
-    let few = "trials have 4 folds, the last of which is not waited for, and pThreshold 0.1 takes 4: nothing can ever be pruned";
+    let few = "trials have 4 folds, of which 0.9 are compared, and pThreshold 0.1 takes 4 that are numbers: nothing can ever be pruned";
     assert_eq!(obstacle(&of(&[0.5; 4])).unwrap(), few);
     let none = [succeeded(&Study { pruners: Pruners::default(), ..wilcoxon() }, 0, &[(1, 0.5)])];
     assert_eq!(obstacle(&none).unwrap(), "trials report no fold: nothing can ever be pruned");
@@ -826,10 +829,10 @@ fn play(study: &Study, happenings: &[Happening], mut stop: impl FnMut(&[Trial], 
         match happening {
             Happening::Report { step, value, .. } => {
                 let step = trial.series.last_step().unwrap_or(0) + step;
-                if study.pruners.folds().is_some() {
+                study.pruners.observe(&study.objective, &mut trial.series, (step, *value), now);
+                if study.pruners.fold_metric().is_some() {
                     study.pruners.observe_fold(&mut trial.series, (step, *value), now);
                 }
-                study.pruners.observe(&study.objective, &mut trial.series, (step, *value), now);
             }
             Happening::End { .. } => {
                 let value =
@@ -880,7 +883,7 @@ proptest! {
                 let value = trial.series.value(study.objective.value, direction).map(|(_, value)| value);
                 let leads = best.zip(value).is_some_and(|(best, value)| sweep_operator::core::beats(direction, value, best));
                 assert!(trial.can_be_stopped() && !leads, "{verdict:?}");
-                assert!(!verdict.evidence.pruner.is_empty() && verdict.message.starts_with("at step "), "{verdict:?}");
+                assert!(!verdict.evidence.pruner.is_empty() && (verdict.message.starts_with("at step ") || verdict.message.starts_with("at fold ")), "{verdict:?}");
             }
             let mut turned: Vec<Trial> = history.iter().rev().map(as_recorded).collect();
             let again = |history: &[Trial]| {

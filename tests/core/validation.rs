@@ -517,6 +517,22 @@ fn what_metrics_look_like() {
 }
 
 #[test]
+fn folds_are_read_from_lines_alone() {
+    let with = |metrics: Value| {
+        let folds = ("/pruner", json!({"wilcoxon": {"metric": "fold"}}));
+        check(patched(&[folds, ("/metrics", metrics)])).err().unwrap_or_default()
+    };
+    assert_eq!(with(json!({"stdout": {}})), []);
+    for metrics in [json!({"tensorBoard": {}}), json!({"prometheus": {"port": 9000}})] {
+        let problems = with(metrics);
+        let is_it = |problem: &Problem| {
+            problem.path == "spec.pruner.wilcoxon.metric" && problem.message.contains("read from lines")
+        };
+        assert!(problems.iter().any(is_it), "{problems:?}");
+    }
+}
+
+#[test]
 fn limits_and_outputs() {
     all_are_refused(&[
         ("/maxTrials", json!(0), "spec.maxTrials", "must be from 1 to 10000"),

@@ -83,6 +83,7 @@ pub fn wrong() -> Vec<(&'static str, Value, &'static str)> {
         ),
         ("/spec/pruner", json!({"asha": {"minSteps": 9, "maxSteps": 9}}), "minSteps must be below maxSteps"),
         ("/spec/pruner", json!({"percentile": {"percentile": 101}}), "spec.pruner.percentile.percentile"),
+        ("/spec/pruner", json!({"wilcoxon": {"metric": "score"}}), "must not be the objective"),
         ("/spec/pruner", json!({"wilcoxon": {"metric": "two words"}}), "spec.pruner.wilcoxon.metric"),
         ("/spec/pruner", json!({"wilcoxon": {"metric": "fold", "pThreshold": 2}}), "spec.pruner.wilcoxon.pThreshold"),
         ("/spec/pruner", json!({"forecast": {"optimism": 1.5}}), "spec.pruner.forecast.optimism"),

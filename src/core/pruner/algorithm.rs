@@ -42,7 +42,7 @@ pub trait Algorithm: Sized {
     }
 
     /// The metric whose values are compared, one a fold, where that is not the objective: each fold is a rung.
-    fn folds(&self) -> Option<&str> {
+    fn fold_metric(&self) -> Option<&str> {
         None
     }
 
@@ -116,7 +116,7 @@ pub struct Evidence {
 pub struct Verdict {
     /// The trial.
     pub index: u32,
-    /// The step of the report that was judged.
+    /// The step of the report that was judged, or the number of the fold.
     pub step: u64,
     /// Whether it has succeeded with what it has.
     pub is_end: bool,

@@ -16,7 +16,7 @@ use serde_json::json;
 use super::choice;
 use super::objective::Objective;
 use super::problem::Problem;
-use super::series::{Arrival, Mark, Series};
+use super::series::{Arrival, MAX_ARRIVALS, Mark, Series};
 use super::trial::{Phase, Trial};
 use race::Race;
 
@@ -78,9 +78,9 @@ macro_rules! pruners {
                 }
             }
 
-            fn folds(&self) -> Option<&str> {
+            fn fold_metric(&self) -> Option<&str> {
                 match self {
-                    $(Pruner::$Pruner(pruner) => pruner.folds(),)*
+                    $(Pruner::$Pruner(pruner) => pruner.fold_metric(),)*
                 }
             }
 
@@ -246,22 +246,25 @@ impl Pruners {
     }
 
     /// The metric of a fold, where trials are compared by their folds.
-    pub fn folds(&self) -> Option<&str> {
-        self.comparing()?.folds()
+    pub fn fold_metric(&self) -> Option<&str> {
+        self.comparing()?.fold_metric()
     }
 
     /// What is read of a trial: the metric of the objective, and that of a fold.
     pub fn metrics<'a>(&'a self, objective: &'a Objective) -> impl Iterator<Item = &'a str> {
-        std::iter::once(objective.metric.as_str()).chain(self.folds())
+        std::iter::once(objective.metric.as_str()).chain(self.fold_metric())
     }
 
-    /// Takes the value of a fold that was reported at `at`. One of a lower number than the last is dropped.
+    /// Takes the value of a fold that was reported at `at`. One whose number is not above the last is dropped, and so are those
+    /// beyond [`MAX_ARRIVALS`].
     pub fn observe_fold(&self, series: &mut Series, (fold, value): (u64, f64), at: Timestamp) -> Heard {
-        if series.arrivals().last().is_some_and(|last| fold <= last.rung) {
+        let arrivals = series.arrivals();
+        if arrivals.len() >= MAX_ARRIVALS || arrivals.last().is_some_and(|last| fold <= last.rung) {
             return Heard::Dropped;
         }
         let value = Some(value).filter(|value| value.is_finite());
-        series.arrive(Arrival { rung: fold, step: fold, value, at: recorded(at) }, true);
+        let step = series.last_step().unwrap_or(0);
+        series.arrive(Arrival { rung: fold, step, value, at: recorded(at) }, true);
         Heard::Compared
     }
 
@@ -341,11 +344,12 @@ fn recorded(at: Timestamp) -> Timestamp {
 
 fn verdict(pruner: &Pruner, race: &mut Race, trial: &Trial) -> Option<Verdict> {
     let Objective { value: which, direction, .. } = *race.problem.objective;
+    let unit = if pruner.fold_metric().is_some() { "fold" } else { "step" };
     let of = |step: u64, evidence: Evidence, message: String, incumbent: Option<f64>| Verdict {
         index: trial.index,
         step,
         is_end: pruner.is_end(),
-        message: format!("at step {step}: {message}"),
+        message: format!("at {unit} {step}: {message}"),
         evidence: Evidence { pruner: pruner.name().to_owned(), incumbent, ..evidence },
     };
     let led = |race: &Race, at: Timestamp, step: u64| {
@@ -366,10 +370,12 @@ fn verdict(pruner: &Pruner, race: &mut Race, trial: &Trial) -> Option<Verdict> {
         if has_led || led(race, Timestamp::MAX, u64::MAX) {
             continue;
         }
-        // Of folds the mean is compared.
-        let value = if pruner.folds().is_some() { evidence.value } else { arrival.value };
-        let evidence = Evidence { value, ..evidence };
-        return Some(of(arrival.step, evidence, message, race.incumbent(arrival.at)));
+        // Of folds the mean is compared, and their number is told.
+        let (step, value) = match pruner.fold_metric() {
+            Some(_) => (arrival.rung, evidence.value),
+            None => (arrival.step, arrival.value),
+        };
+        return Some(of(step, Evidence { value, ..evidence }, message, race.incumbent(arrival.at)));
     }
     None
 }

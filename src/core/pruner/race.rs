@@ -24,9 +24,8 @@ pub struct Race<'a> {
 struct Succeeded<'a> {
     at: Timestamp,
     trial: &'a Trial,
-    /// The best value of this one and those before, and whose it is.
+    /// The best value of this one and those before.
     best: f64,
-    leader: &'a Trial,
     /// The highest step that one of them has reported.
     last_step: Option<u64>,
 }
@@ -39,17 +38,15 @@ impl<'a> Race<'a> {
         let mut succeeded: Vec<Succeeded> = succeeded
             .filter_map(|trial| {
                 let at = trial.completed.unwrap_or(Timestamp::MIN);
-                Some(Succeeded { at, trial, best: trial.value?, leader: trial, last_step: trial.series.last_step() })
+                Some(Succeeded { at, trial, best: trial.value?, last_step: trial.series.last_step() })
             })
             .collect();
         succeeded.sort_unstable_by_key(|succeeded| (succeeded.at, succeeded.trial.index));
         for at in 1..succeeded.len() {
-            let Succeeded { best, leader, last_step, .. } = succeeded[at - 1];
+            let before = (succeeded[at - 1].best, succeeded[at - 1].last_step);
             let own = &mut succeeded[at];
-            if !beats(direction, own.best, best) {
-                (own.best, own.leader) = (best, leader);
-            }
-            own.last_step = own.last_step.max(last_step);
+            own.best = if beats(direction, own.best, before.0) { own.best } else { before.0 };
+            own.last_step = own.last_step.max(before.1);
         }
         Race { problem, history, succeeded, rungs: HashMap::new(), steps: HashMap::new() }
     }
@@ -68,9 +65,15 @@ impl<'a> Race<'a> {
         self.last_before(at).map(|last| last.best)
     }
 
-    /// The trial that had it first.
-    pub fn leader(&self, at: Timestamp) -> Option<&'a Trial> {
-        self.last_before(at).map(|last| last.leader)
+    /// The best of the trials that had succeeded by then and of which `is_fit` holds.
+    pub fn best_of(&self, at: Timestamp, is_fit: impl Fn(&Trial) -> bool) -> Option<&'a Trial> {
+        let direction = self.problem.objective.direction;
+        let fit = self.succeeded[..self.count_before(at)].iter().map(|peer| peer.trial).filter(|trial| is_fit(trial));
+        let better = |a: &'a Trial, b: &'a Trial| match (a.value, b.value) {
+            (Some(first), Some(second)) if beats(direction, second, first) => b,
+            _ => a,
+        };
+        fit.reduce(better)
     }
 
     /// The highest step that a trial has reported that had succeeded by then.

@@ -85,6 +85,12 @@ pub fn p_value(differences: &[f64]) -> f64 {
 }
 
 impl Wilcoxon {
+    /// Whether others can be compared with this trial: it has enough folds, and all are numbers.
+    fn has_folds(&self, trial: &Trial) -> bool {
+        let folds = trial.series.arrivals();
+        LATEST * folds.len() as f64 >= self.least_folds() as f64 && folds.iter().all(|fold| fold.value.is_some())
+    }
+
     /// How many folds it takes until a trial can be stopped that is worse in all of them.
     fn least_folds(&self) -> usize {
         (1..).find(|folds| libm::pow(0.5, f64::from(*folds)) < self.p_threshold).unwrap_or(u32::MAX) as usize
@@ -100,22 +106,25 @@ impl Algorithm for Wilcoxon {
         Wilcoxon { metric: settings.metric.clone(), p_threshold: settings.p_threshold.unwrap_or(0.1) }
     }
 
-    fn folds(&self) -> Option<&str> {
+    fn fold_metric(&self) -> Option<&str> {
         Some(&self.metric)
     }
 
     /// Why nothing can ever be stopped, as far as the trials have shown: they have too few folds.
     fn obstacle(&self, _: &Problem, history: &[Trial]) -> Option<String> {
         let succeeded = history.iter().filter(|trial| trial.phase == Phase::Succeeded);
+        if succeeded.clone().any(|trial| self.has_folds(trial)) {
+            return None;
+        }
         let folds = succeeded.map(|trial| trial.series.arrivals().len()).max()?;
         let least = self.least_folds();
         if folds == 0 {
             return Some(format!("trials report no {}", self.metric));
         }
-        ((LATEST * folds as f64) < least as f64).then(|| {
-            let few = if folds == 1 { "fold" } else { "folds, the last of which is not waited for" };
-            format!("trials have {folds} {few}, and pThreshold {} takes {least}", number(self.p_threshold))
-        })
+        let (few, threshold) = (if folds == 1 { "fold" } else { "folds" }, number(self.p_threshold));
+        Some(format!(
+            "trials have {folds} {few}, of which 0.9 are compared, and pThreshold {threshold} takes {least} that are numbers"
+        ))
     }
 
     fn waits(&self, _: &Problem, history: &[Trial]) -> Option<String> {
@@ -125,7 +134,7 @@ impl Algorithm for Wilcoxon {
 
     fn verdict(&self, race: &mut Race, trial: &Trial, arrival: &Arrival) -> Option<(Evidence, String)> {
         let direction = race.problem.objective.direction;
-        let best = race.leader(arrival.at)?.series.arrivals();
+        let best = race.best_of(arrival.at, |trial| self.has_folds(trial))?.series.arrivals();
         let own = trial.series.arrivals().iter().filter(|fold| fold.rung <= arrival.rung);
         let pairs = own.filter_map(|own| Some((own, best.iter().find(|other| other.rung == own.rung)?)));
         let pairs: Vec<(f64, f64)> =

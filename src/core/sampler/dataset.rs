@@ -385,7 +385,7 @@ impl Cache {
 }
 
 /// What came of a finished trial: nothing of it changes with others. A pruned one enters with what it showed last, which is no better
-/// than the incumbent then, or it would run on, and mostly worse than what it would have come to: behind the others, and in order.
+/// than an incumbent then, or it would run on, and mostly worse than what it would have come to: behind the others, and in order.
 /// Comparing all at the highest step that enough of them have reached, as BOHB does (Falkner 2018), was measured to need more steps:
 /// there a pruner's survivors are alike, and what leads at early steps misleads (docs/benchmarks.md).
 fn outcome(problem: &Problem, trial: &Trial) -> Outcome {
