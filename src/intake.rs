@@ -138,7 +138,7 @@ impl Intake {
         noted: &mut Noted,
         mut each: impl FnMut(Position, Report),
     ) -> Result<(), String> {
-        let Intake { source, parser, .. } = self;
+        let Intake { source, parser, objective, .. } = self;
         match source {
             Reader::Lines { follower, known_too_long, beginning, is_read } => {
                 let lines = if is_last { follower.finish() } else { follower.poll() };
@@ -151,7 +151,7 @@ impl Intake {
                         beginning.extend(text.chars().take(BEGINNING - beginning.len()).chain(['\n']));
                     }
                     parser.line(&line.bytes, noted, |report| reports.push(report));
-                    *is_read |= !reports.is_empty();
+                    *is_read |= reports.iter().any(|report| report.values.contains_key(objective));
                     let last = reports.len().saturating_sub(1);
                     for (index, report) in reports.drain(..).enumerate() {
                         // Each has an offset of its own, still inside of the line: an object is longer than a byte.

@@ -163,6 +163,11 @@ impl Series {
         self.divergence.map(|divergence| divergence.last_step).or_else(|| Some(self.points.last()?.0))
     }
 
+    /// The highest step, or the last fold where the objective was not reported yet.
+    pub fn last_report(&self) -> Option<u64> {
+        self.last_step().or_else(|| Some(self.arrivals.last()?.rung))
+    }
+
     /// The step from which on all observations are NaN or infinite, where the last one is.
     pub fn diverged(&self) -> Option<u64> {
         self.divergence.map(|divergence| divergence.first_step)

@@ -98,7 +98,8 @@ impl<Output: Write> Session<Output> {
             }
             result = self.follow(true);
         }
-        if self.count == 0 && self.read_problem.is_none() {
+        // The objective is the first.
+        if self.seen.first().is_none_or(Option::is_none) && self.read_problem.is_none() {
             self.read_problem = self.intake.why_nothing();
         }
         self.write_message();

@@ -199,16 +199,18 @@ async fn without_a_file_for_it_no_termination_message_is_written() {
 }
 
 #[tokio::test]
-async fn where_nothing_was_read_the_last_line_says_what_stood_there_instead() {
-    let sidecar = Running::start(|_| ());
-    sidecar.append("epoch 1\naccuracy 0.5\naccuracy 0.6\n");
-    let (printed, _) = sidecar.end().await;
-    let why = "not read: \"accuracy 0.5\": neither = nor : stands between accuracy and the number";
-    assert!(
-        matches!(printed.lines().last(), Some(SidecarLine::End { problem: Some(problem), .. }) if problem == why),
-        "{:?}",
-        printed.lines().last()
-    );
+async fn where_nothing_was_read_of_the_objective_the_last_line_says_what_stood_there_instead() {
+    for other in ["", "loss=0.5\n"] {
+        let sidecar = Running::start(|_| ());
+        sidecar.append(&format!("{other}epoch 1\naccuracy 0.5\naccuracy 0.6\n"));
+        let (printed, _) = sidecar.end().await;
+        let why = "not read: \"accuracy 0.5\": neither = nor : stands between accuracy and the number";
+        assert!(
+            matches!(printed.lines().last(), Some(SidecarLine::End { problem: Some(problem), .. }) if problem == why),
+            "{:?}",
+            printed.lines().last()
+        );
+    }
 }
 
 #[tokio::test]

@@ -356,7 +356,7 @@ impl Life<'_> {
     fn hung(&self, since: Timestamp) -> Option<String> {
         let limit = self.terms.report_timeout?;
         let silent = self.reports.heard?.duration_since(self.last_sign(since));
-        (silent >= limit).then(|| report_timeout(limit, self.reports.series.last_step()))
+        (silent >= limit).then(|| report_timeout(limit, self.reports.series.last_report()))
     }
 
     /// When the last report was taken; where there is none, when the trainer started, or reading began after it.
