@@ -157,7 +157,7 @@ impl Session {
         match metric {
             Some(metric) if study.pruners.fold_metric() == Some(metric) => study.pruners.observe_fold(series, seen, at),
             Some(metric) if metric != study.objective.metric => {
-                let known: Vec<&str> = study.pruners.metrics(&study.objective).collect();
+                let known: Vec<&str> = study.pruners.metrics(&study.objective.metric).collect();
                 return Err(format!("{metric} is no metric of this study: {}", known.join(", ")));
             }
             _ => study.pruners.observe(&study.objective, series, seen, at),

@@ -14,7 +14,7 @@ import random
 import statistics
 from multiprocessing import Pool
 
-from drivers import Optuna, Sweep
+from drivers import Optuna, Sweep, contestants
 from problems import CRASHES, PROBLEM_SETS, PROBLEMS
 
 KNOWN = PROBLEMS | CRASHES
@@ -51,12 +51,7 @@ def read(path):
 
 
 def run(args):
-    samplers = []
-    for entry in filter(None, args.samplers.split(",")):
-        label, _, rest = entry.rpartition("=")
-        name, _, command = rest.partition("@")
-        samplers.append((label or name, command or args.sweep, name))
-    samplers += [(f"optuna {name}", None, name) for name in filter(None, args.optuna.split(","))]
+    samplers = contestants(args.samplers, args.sweep, args.optuna)
     problems = PROBLEM_SETS.get(args.problems) or args.problems.split(",")
     done = {(r["sampler"], r["problem"], r["seed"], r["workers"], r["trials"]) for r in read(args.out)}
     jobs = [(*sampler, problem, seed, args.trials, args.workers)

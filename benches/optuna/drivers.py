@@ -100,3 +100,13 @@ class Optuna:
 
     def close(self):
         pass
+
+
+def contestants(ours, program, optuna):
+    """(label, command, what) of each entry `WHAT`, or `LABEL=WHAT@COMMAND`; the command is None for Optuna's."""
+    found = []
+    for entry in filter(None, ours.split(",")):
+        label, _, rest = entry.rpartition("=")
+        what, _, command = rest.partition("@")
+        found.append((label or what, command or program, what))
+    return found + [(f"optuna {what}", None, what) for what in filter(None, optuna.split(","))]

@@ -16,7 +16,7 @@ import statistics
 from multiprocessing import Pool
 
 from compare import read
-from drivers import Optuna, Sweep
+from drivers import Optuna, Sweep, contestants
 from trainings import STEPS, TRAININGS
 
 
@@ -53,12 +53,7 @@ def one(job):
 
 
 def run(args):
-    pairs = []
-    for entry in filter(None, args.pairs.split(",")):
-        label, _, rest = entry.rpartition("=")
-        pair, _, command = rest.partition("@")
-        pairs.append((label or pair, command or args.sweep, pair))
-    pairs += [(f"optuna {pair}", None, pair) for pair in filter(None, args.optuna.split(","))]
+    pairs = contestants(args.pairs, args.sweep, args.optuna)
     problems = TRAININGS if args.problems == "all" else args.problems.split(",")
     done = {(r["pair"], r["problem"], r["seed"], r["workers"], r["trials"]) for r in read(args.out)}
     jobs = [(*pair, problem, seed, args.trials, args.workers)

@@ -264,7 +264,7 @@ impl Followers {
         let reports = Arc::new(Mutex::new(reports));
         let log = Log {
             api: Api::namespaced(self.client.clone(), &followed.namespace),
-            parser: Parser::new(followed.pruners.metrics(&followed.objective), followed.grammar.clone()),
+            parser: Parser::new(followed.pruners.metrics(&followed.objective.metric), followed.grammar.clone()),
             followed: followed.clone(),
             position: Position::default(),
             places: self.places.clone(),

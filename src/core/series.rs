@@ -80,7 +80,8 @@ impl Series {
     }
 
     /// The same series, with these arrivals.
-    pub fn with_arrivals(mut self, arrivals: Vec<Arrival>) -> Series {
+    pub fn with_arrivals(mut self, mut arrivals: Vec<Arrival>) -> Series {
+        arrivals.truncate(MAX_ARRIVALS);
         self.arrivals = arrivals;
         self
     }

@@ -116,7 +116,7 @@ impl Template {
         }
         let objective = spec.objectives.first()?;
         let pruners = spec.pruner.as_ref().map(PrunerSpec::given).unwrap_or_default();
-        let read = [objective.metric.as_str()].into_iter().chain(pruners.fold_metric()).map(str::to_owned).collect();
+        let read = pruners.metrics(&objective.metric).map(str::to_owned).collect();
         Some(Template {
             json: json.clone(),
             trainer,

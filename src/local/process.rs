@@ -357,7 +357,7 @@ impl Running {
         run.metrics.prepare()?;
         let output = log_with_header(&log, run)?;
         let log_start = output.metadata()?.len();
-        let metrics: Vec<&str> = study.pruners.metrics(&study.objective).collect();
+        let metrics: Vec<&str> = study.pruners.metrics(&study.objective.metric).collect();
         let intake = Intake::new(run.metrics.intake(), &metrics, run.grammar)?;
         let mut child = supervisor(run)
             .envs(run.environment)

@@ -251,8 +251,8 @@ impl Pruners {
     }
 
     /// What is read of a trial: the metric of the objective, and that of a fold.
-    pub fn metrics<'a>(&'a self, objective: &'a Objective) -> impl Iterator<Item = &'a str> {
-        std::iter::once(objective.metric.as_str()).chain(self.fold_metric())
+    pub fn metrics<'a>(&'a self, objective: &'a str) -> impl Iterator<Item = &'a str> {
+        std::iter::once(objective).chain(self.fold_metric())
     }
 
     /// Takes the value of a fold that was reported at `at`. One whose number is not above the last is dropped, and so are those
