@@ -14,6 +14,7 @@ use super::follow::Followers;
 use super::health::Health;
 use super::index::Index;
 use super::memory::{Memories, Memory};
+use super::slim::Slim;
 use super::telemetry::Telemetry;
 use super::watch::Queues;
 use crate::api::{FIELD_MANAGER, Study, Trial};
@@ -62,6 +63,14 @@ impl Context {
 
     /// The API of a kind in a namespace.
     pub fn api<K>(&self, namespace: &str) -> Api<K>
+    where
+        K: Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    /// The API of a kind in a namespace, whose answers are read as the index keeps them.
+    pub fn slim<K>(&self, namespace: &str) -> Api<Slim<K>>
     where
         K: Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>,
     {

@@ -11,6 +11,7 @@ use kube::runtime::watcher::Event;
 use kube::{Resource, ResourceExt};
 use tokio::sync::watch;
 
+use super::slim::Read;
 use crate::api::{LABEL_STUDY, LABEL_TRIAL, Study, Trial};
 
 /// The objects of one scope.
@@ -35,7 +36,7 @@ impl Index {
 }
 
 /// A kind that the index keeps.
-pub trait Indexed: Resource<DynamicType = ()> + Clone {
+pub trait Indexed: Read + Clone {
     /// Where it is kept.
     fn kept(index: &Index) -> &Kept<Self>;
 
@@ -47,11 +48,6 @@ pub trait Indexed: Resource<DynamicType = ()> + Clone {
     /// Whether the watch brings it: what it does not bring would stay as it is for ever.
     fn is_watched(&self) -> bool {
         true
-    }
-
-    /// Drops what no pass reads, so that a cached object is small.
-    fn strip(&mut self) {
-        self.meta_mut().managed_fields = None;
     }
 }
 
@@ -238,14 +234,12 @@ impl<K: Indexed> Kept<K> {
     }
 
     /// Takes what a live GET or LIST has found.
-    pub fn put(&self, mut object: K) {
-        object.strip();
+    pub fn put(&self, object: K) {
         self.objects().update(object);
     }
 
     /// Takes the answer to an own write.
-    pub fn wrote(&self, mut object: K) {
-        object.strip();
+    pub fn wrote(&self, object: K) {
         let mut objects = self.objects();
         // What is not there, and older than what the watch has brought, was deleted since.
         if objects.known(&object).is_some() || version(&object) > objects.watched {
@@ -328,20 +322,6 @@ impl Indexed for Job {
     fn is_watched(&self) -> bool {
         is_of_a_trial(self)
     }
-
-    /// Of the pod template only what tells which container is the trainer.
-    fn strip(&mut self) {
-        self.metadata.managed_fields = None;
-        self.metadata.annotations = None;
-        let Some(spec) = &mut self.spec else { return };
-        (spec.pod_failure_policy, spec.selector, spec.success_policy) = (None, None, None);
-        if let Some(meta) = &mut spec.template.metadata {
-            meta.labels = None;
-        }
-        if let Some(pod) = &mut spec.template.spec {
-            strip_pod_spec(pod);
-        }
-    }
 }
 
 impl Indexed for Pod {
@@ -352,23 +332,6 @@ impl Indexed for Pod {
     fn is_watched(&self) -> bool {
         is_of_a_trial(self)
     }
-
-    fn strip(&mut self) {
-        self.metadata.managed_fields = None;
-        self.metadata.annotations = None;
-        if let Some(spec) = &mut self.spec {
-            strip_pod_spec(spec);
-        }
-    }
-}
-
-/// Keeps the names of the containers, and the node.
-fn strip_pod_spec(spec: &mut k8s_openapi::api::core::v1::PodSpec) {
-    use k8s_openapi::api::core::v1::{Container, PodSpec};
-
-    let name = |container: Container| Container { name: container.name, ..Container::default() };
-    let spec_containers = std::mem::take(&mut spec.containers).into_iter().map(name).collect();
-    *spec = PodSpec { containers: spec_containers, node_name: spec.node_name.take(), ..PodSpec::default() };
 }
 
 #[cfg(test)]

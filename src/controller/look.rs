@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::context::Context;
 use super::error::{Error, call};
 use super::objects::{ask, is_owned_by};
+use super::slim::Slim;
 use super::trial::decide::is_unfinished;
 use crate::api::{LABEL_RECORDED, LABEL_STUDY, LABEL_TRIAL, Study, Trial, trial_name};
 
@@ -95,16 +96,16 @@ impl Looks {
         let at = Instant::now();
         let namespace = study.namespace().unwrap_or_default();
         let name = study.name_any();
-        let trials = context.api::<Trial>(&namespace);
+        let trials = context.slim::<Trial>(&namespace);
         let unfinished_before = context.index.trials.unfinished_of(study);
         let unfinished = ListParams::default().fields(&format!(
             "spec.study={name},status.phase!=Succeeded,status.phase!=Pruned,status.phase!=Failed,status.phase!=Stopped"
         ));
-        let studies = context.api::<Study>(&namespace);
-        let (live, listed) = tokio::try_join!(call(studies.get(&name)), call(trials.list(&unfinished)))?;
+        let studies = context.slim::<Study>(&namespace);
+        let (Slim(live), listed) = tokio::try_join!(call(studies.get(&name)), call(trials.list(&unfinished)))?;
         context.index.studies.put(live);
         let mut seen = BTreeSet::new();
-        for trial in listed.items.into_iter().filter(|trial| is_owned_by(trial, study)) {
+        for Slim(trial) in listed.items.into_iter().filter(|trial| is_owned_by(trial, study)) {
             seen.insert(trial.uid());
             context.index.trials.put(trial);
         }
@@ -121,7 +122,7 @@ impl Looks {
         study: &Study,
         unfinished: &[std::sync::Arc<Trial>],
         seen: &BTreeSet<Option<String>>,
-        api: &Api<Trial>,
+        api: &Api<Slim<Trial>>,
         context: &Context,
     ) -> Result<(), Error> {
         let namespace = study.namespace().unwrap_or_default();
@@ -153,7 +154,7 @@ impl Looks {
             let of_study = ListParams::default().fields(&format!("spec.study={name}"));
             let listed = call(api.list(&of_study)).await?;
             let uids: BTreeSet<_> = listed.items.iter().map(ResourceExt::uid).collect();
-            for trial in listed.items.into_iter().filter(|trial| is_owned_by(trial, study)) {
+            for Slim(trial) in listed.items.into_iter().filter(|trial| is_owned_by(trial, study)) {
                 context.index.trials.put(trial);
             }
             for trial in left_out.iter().filter(|trial| !uids.contains(&trial.uid())) {

@@ -14,6 +14,7 @@ mod look;
 mod memory;
 mod objects;
 mod server;
+mod slim;
 mod study;
 mod telemetry;
 mod trial;

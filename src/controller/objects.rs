@@ -6,12 +6,12 @@ use kube::api::{Patch, PatchParams};
 use kube::core::NamespaceResourceScope;
 use kube::{Resource, ResourceExt};
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::context::Context;
 use super::error::{Error, call, found};
 use super::index::Indexed;
+use super::slim::Slim;
 use crate::api::FIELD_MANAGER;
 
 /// Whether `owner` is among the owners of `object`, by UID.
@@ -26,9 +26,9 @@ pub fn is_owned_by(object: &impl ResourceExt, owner: &impl ResourceExt) -> bool 
 /// The API server's, but for NotFound.
 pub async fn ask<K>(namespace: &str, name: &str, context: &Context) -> Result<Option<K>, Error>
 where
-    K: Indexed + Resource<DynamicType = (), Scope = NamespaceResourceScope> + Debug + DeserializeOwned,
+    K: Indexed + Resource<DynamicType = (), Scope = NamespaceResourceScope> + Debug,
 {
-    let live = found(call(context.api::<K>(namespace).get(name)).await)?;
+    let live = found(call(context.slim::<K>(namespace).get(name)).await)?.map(|Slim(live)| live);
     let kept = K::kept(&context.index);
     match (&live, kept.get(namespace, name)) {
         (Some(live), _) => kept.put(live.clone()),
@@ -44,7 +44,7 @@ where
 /// The API server's: a conflict where somebody else wrote first.
 pub async fn write_status<K, S>(object: &K, old: Option<&S>, new: &S, context: &Context) -> Result<Option<K>, Error>
 where
-    K: Indexed + Resource<DynamicType = (), Scope = NamespaceResourceScope> + Debug + DeserializeOwned,
+    K: Indexed + Resource<DynamicType = (), Scope = NamespaceResourceScope> + Debug,
     S: PartialEq + Serialize,
 {
     if old == Some(new) {
@@ -57,14 +57,14 @@ where
         "status": new,
     });
     let params = PatchParams::apply(FIELD_MANAGER).force();
-    let api = context.api::<K>(&object.namespace().unwrap_or_default());
+    let api = context.slim::<K>(&object.namespace().unwrap_or_default());
     let (name, namespace) = (object.name_any(), object.namespace().unwrap_or_default());
     let written = call(api.patch_status(&name, &params, &Patch::Apply(patch))).await;
     if written.as_ref().is_err_and(|error| error.code() == Some(404)) {
         // The watch may have missed its deletion.
         ask::<K>(&namespace, &name, context).await?;
     }
-    let written = written?;
+    let Slim(written) = written?;
     K::kept(&context.index).wrote(written.clone());
     Ok(Some(written))
 }

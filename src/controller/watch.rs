@@ -11,13 +11,12 @@ use futures::{Stream, StreamExt, stream};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ObjectMeta, PartialObjectMeta};
-use kube::core::{DeserializeGuard, NamespaceResourceScope};
+use kube::core::NamespaceResourceScope;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{ObjectRef, Store, store};
 use kube::runtime::watcher::{Config, Event};
 use kube::runtime::{WatchStreamExt, utils::Backoff, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
-use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -25,6 +24,7 @@ use super::error::backoff;
 use super::health::Health;
 use super::index::{Index, Indexed};
 use super::memory::Memories;
+use super::slim::Guarded;
 use crate::api::{LABEL_STUDY, LABEL_TRIAL, Study, Trial};
 
 /// The name of an object, namespace and UID.
@@ -194,9 +194,9 @@ fn watch<K>(
     health: &Arc<Health>,
 ) -> impl Stream<Item = Result<Event<K>, watcher::Error>> + use<K>
 where
-    K: Indexed + Resource<DynamicType = (), Scope = NamespaceResourceScope> + Debug + DeserializeOwned + Send + 'static,
+    K: Indexed + Resource<DynamicType = (), Scope = NamespaceResourceScope> + Debug + Send + 'static,
 {
-    let api: Api<DeserializeGuard<K>> = match namespace {
+    let api: Api<Guarded<K>> = match namespace {
         Some(namespace) => Api::namespaced(client.clone(), namespace),
         None => Api::all(client.clone()),
     };
@@ -279,12 +279,9 @@ impl Backoff for WatchBackoff {
     fn reset(&mut self) {}
 }
 
-fn readable<K: Indexed>(kind: &'static str, event: Event<DeserializeGuard<K>>) -> Option<Event<K>> {
-    let read = |guard: DeserializeGuard<K>| match guard.0 {
-        Ok(mut object) => {
-            object.strip();
-            Some(object)
-        }
+fn readable<K: Indexed>(kind: &'static str, event: Event<Guarded<K>>) -> Option<Event<K>> {
+    let read = |guarded: Guarded<K>| match guarded.0 {
+        Ok(object) => Some(object),
         Err(error) => {
             tracing::warn!(kind, %error, "an object cannot be read and is skipped");
             None

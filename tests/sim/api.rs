@@ -298,7 +298,7 @@ impl Api {
         if from < store.compacted || self.is_behind(target.kind, from) {
             // As the API server does it: the watch starts, and has one event. Some proxies refuse it at once.
             return match store.revision().is_multiple_of(2) {
-                true => streamed(stream::iter([Ok(line(&gone()))])),
+                true => streamed(stream::iter([Ok(gone())])),
                 false => refused(410, "Expired", "too old resource version"),
             };
         }
@@ -405,7 +405,7 @@ impl Watch {
                 }
                 if cut.is_some_and(|at| now >= at) {
                     watch.ended = true;
-                    let last = if watch.fault.gone { Some(Ok(line(&gone()))) } else { watch.fault.end() };
+                    let last = if watch.fault.gone { Some(Ok(gone())) } else { watch.fault.end() };
                     return last.map(|last| (last, (watch, changes)));
                 }
                 let (event, due) = watch.next(now);
@@ -459,7 +459,7 @@ impl Watch {
                 self.api.behind.lock().unwrap().insert(self.kind, None);
                 continue;
             }
-            let mut event = line(&json!({"type": type_, "object": change.object}));
+            let mut event = line(type_, &change.object);
             if self.fault.twice {
                 event = Bytes::from([event.clone(), event].concat());
             }
@@ -468,9 +468,9 @@ impl Watch {
         if now >= self.bookmark {
             self.bookmark = now + Duration::from_secs(50);
             let (_, api_version, kind) = KINDS.iter().find(|(plural, ..)| *plural == self.kind).unwrap();
-            let bookmark = json!({"type": "BOOKMARK", "object": {"apiVersion": api_version, "kind": kind,
-                "metadata": {"resourceVersion": self.revision.max(1).to_string()}}});
-            return (Some(line(&bookmark)), None);
+            let object = json!({"apiVersion": api_version, "kind": kind,
+                "metadata": {"resourceVersion": self.revision.max(1).to_string()}});
+            return (Some(line("BOOKMARK", &object)), None);
         }
         (None, later)
     }
@@ -693,11 +693,13 @@ fn reason(code: u16) -> &'static str {
     }
 }
 
-fn gone() -> Value {
-    json!({"type": "ERROR", "object": {"kind": "Status", "apiVersion": "v1", "status": "Failure",
-        "code": 410, "reason": "Expired", "message": "too old resource version"}})
+fn gone() -> Bytes {
+    let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure",
+        "code": 410, "reason": "Expired", "message": "too old resource version"});
+    line("ERROR", &status)
 }
 
-fn line(event: &Value) -> Bytes {
-    Bytes::from(format!("{event}\n"))
+/// An event of a watch, its type first: so the API server writes it.
+fn line(type_: &str, object: &Value) -> Bytes {
+    Bytes::from(format!("{{\"type\":\"{type_}\",\"object\":{object}}}\n"))
 }

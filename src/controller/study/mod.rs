@@ -11,6 +11,8 @@ pub mod observe;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, OwnerReference};
 use kube::api::{Patch, PatchParams, PostParams};
@@ -22,6 +24,7 @@ use super::error::{Error, call, found};
 use super::events::{Note, publish};
 use super::memory::{Memory, TELL_AGAIN};
 use super::objects::{self, is_owned_by};
+use super::slim::Slim;
 use super::trial::places;
 use crate::api::{
     BestTrial, DesiredState, InvalidSpec, PRUNED, Phase, StopRecord, Study, StudyStatus, Trial, TrialStatus, is_true,
@@ -296,11 +299,11 @@ async fn stop(stops: &[Stop], history: &History, gpus: f64, now: Timestamp, cont
             "metadata": {"uid": trial.uid(), "resourceVersion": trial.resource_version()},
             "spec": {"desiredState": DesiredState::Stopped, "stop": record},
         });
-        let api = context.api::<Trial>(&trial.namespace().unwrap_or_default());
+        let api = context.slim::<Trial>(&trial.namespace().unwrap_or_default());
         let patched = call(api.patch(&trial.name_any(), &PatchParams::default(), &Patch::Merge(patch))).await;
         let (name, namespace) = (trial.name_any(), trial.namespace().unwrap_or_default());
         match found(patched)? {
-            Some(stopped) => {
+            Some(Slim(stopped)) => {
                 context.index.trials.wrote(stopped);
                 context.queues.stop(&name, &namespace);
             }
@@ -330,36 +333,51 @@ fn seconds_saved(trial: &Trial, history: &History, now: Timestamp) -> f64 {
     if count > 0.0 { f64::max(sum / count - own, 0.0) } else { 0.0 }
 }
 
-/// Creates the proposed Trials in index order. The first conflict ends the pass; one with a foreign Trial is answered.
+/// So many Trials are created at once: one after the other, a Study would start no more of them than the API server takes to
+/// answer.
+const CREATED_AT_ONCE: usize = 8;
+
+/// Creates the proposed Trials, begun in index order. After the first failure none is begun any more; a conflict ends the
+/// pass, and one with a foreign Trial is answered.
 async fn create(
     study: &Study,
     valid: &ValidStudy,
     decision: &Decision,
     context: &Context,
 ) -> Result<Option<String>, Error> {
-    let api = context.api::<Trial>(&study.namespace().unwrap_or_default());
-    for proposal in &decision.proposals {
-        let mut trial = new_trial(&valid.core, proposal);
-        trial.metadata.owner_references = Some(vec![owner(study)]);
-        let name = trial.name_any();
-        match call(api.create(&PostParams::default(), &trial)).await {
-            Ok(created) => {
+    let api = &context.slim::<Trial>(&study.namespace().unwrap_or_default());
+    let mut proposals = decision.proposals.iter();
+    let mut under_way = FuturesUnordered::new();
+    let mut first_failure = None;
+    loop {
+        while first_failure.is_none()
+            && under_way.len() < CREATED_AT_ONCE
+            && let Some(proposal) = proposals.next()
+        {
+            let mut trial = new_trial(&valid.core, proposal);
+            trial.metadata.owner_references = Some(vec![owner(study)]);
+            under_way.push(async move { (proposal, call(api.create(&PostParams::default(), &Slim(trial))).await) });
+        }
+        match under_way.next().await {
+            Some((proposal, Ok(Slim(created)))) => {
+                let (namespace, study, trial) = (study.namespace(), study.name_any(), created.name_any());
+                tracing::info!(namespace, study, trial, sampler = proposal.sampler, "created");
                 context.index.trials.wrote(created);
                 context.telemetry.trials_created.inc();
-                let (namespace, study) = (study.namespace(), study.name_any());
-                tracing::info!(namespace, study, trial = name, sampler = proposal.sampler, "created");
             }
-            Err(error) if error.code() == Some(409) => {
-                let existing = found(call(api.get(&name)).await)?;
-                return Ok(match existing.and_then(|trial| obstacle(study, &trial)) {
-                    Some(Obstacle::Foreign(message)) => Some(message),
-                    Some(Obstacle::Leaving) | None => None,
-                });
-            }
-            Err(error) => return Err(error),
+            Some((proposal, Err(error))) => drop(first_failure.get_or_insert((proposal, error))),
+            None => break,
         }
     }
-    Ok(None)
+    let Some((proposal, error)) = first_failure else { return Ok(None) };
+    if error.code() != Some(409) {
+        return Err(error);
+    }
+    let existing = found(call(api.get(&trial_name(&study.name_any(), proposal.index))).await)?;
+    Ok(match existing.and_then(|Slim(trial)| obstacle(study, &trial)) {
+        Some(Obstacle::Foreign(message)) => Some(message),
+        Some(Obstacle::Leaving) | None => None,
+    })
 }
 
 /// Owned by the Study, so that deleting it leaves nothing behind.

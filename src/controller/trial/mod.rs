@@ -22,6 +22,7 @@ use super::events::{Note, publish};
 use super::follow::{self, Followed, Reports};
 use super::look::is_finished;
 use super::objects::{ask, is_owned_by, write_status};
+use super::slim::Slim;
 use super::workload::pods;
 use crate::api::{DesiredState, FIELD_MANAGER, LABEL_RECORDED, ObjectiveValue, Phase, Run, Study, Trial, TrialStatus};
 use crate::core::beats;
@@ -444,9 +445,10 @@ async fn apply(trial: &Trial, decision: &Decision, asking: bool, context: &Conte
             if let Some(seconds) = seconds {
                 patch["spec"] = json!({"ttlSecondsAfterFinished": seconds});
             }
-            let api = context.api::<Job>(&namespace);
-            match found(call(api.patch(name, &PatchParams::default(), &Patch::Merge(patch))).await)? {
-                Some(job) => context.index.jobs.wrote(job),
+            let api = context.slim::<Job>(&namespace);
+            // Of the kinds of patches the one that costs the API server least.
+            match found(call(api.patch(name, &PatchParams::default(), &Patch::Strategic(patch))).await)? {
+                Some(Slim(job)) => context.index.jobs.wrote(job),
                 None => drop(ask::<Job>(&namespace, name, context).await?),
             }
             Ok(())
@@ -466,7 +468,7 @@ pub async fn post_job(namespace: &str, job: &Value, dry_run: bool, context: &Con
     if let Ok(uri) = uri.parse() {
         *request.uri_mut() = uri;
     }
-    call(context.client.request::<Job>(request)).await
+    call(context.client.request::<Slim<Job>>(request)).await.map(|Slim(job)| job)
 }
 
 /// Deletes a Job, its pods first, if it still is the one with this UID.
