@@ -23,7 +23,7 @@ use super::follow::{self, Followed, Reports};
 use super::look::is_finished;
 use super::objects::{ask, is_owned_by, write_status};
 use super::slim::Slim;
-use super::workload::pods;
+use super::workload::{job::is_followed, pods};
 use crate::api::{DesiredState, FIELD_MANAGER, LABEL_RECORDED, ObjectiveValue, Phase, Run, Study, Trial, TrialStatus};
 use crate::core::beats;
 use crate::job;
@@ -214,7 +214,9 @@ async fn observe(
     let stopping = trial.spec.desired_state == DesiredState::Stopped;
     if let Some(pod) = pods::newest(&scene.pods) {
         let trainer = trainer(&scene.job, valid);
-        (scene.reports, scene.log_tail) = read_pod(pod, valid, trainer, ended, ended || stopping, context).await;
+        let follows = is_followed(job, pod, trainer, decide::is_compared(valid), now);
+        (scene.reports, scene.log_tail) =
+            read_pod(pod, valid, trainer, (ended, follows), ended || stopping, context).await;
         if !ended && pods::is_starting(pod, trainer) && is_older(&pod.metadata, 60, now) {
             scene.trouble = trouble(pod, Some(now), context).await;
         }
@@ -329,12 +331,12 @@ fn job_seen(job: Option<Job>, trial: &Trial) -> JobSeen {
     }
 }
 
-/// Follows the pod's metrics, or reads them to their end; and the last lines of the trainer's log.
+/// Follows the pod's metrics, if they are to be followed yet, or reads them to their end; and the last lines of the trainer's log.
 async fn read_pod(
     pod: &Pod,
     valid: &ValidStudy,
     trainer: &str,
-    ended: bool,
+    (ended, follows): (bool, bool),
     with_tail: bool,
     context: &Context,
 ) -> (Reports, Option<String>) {
@@ -345,7 +347,9 @@ async fn read_pod(
     } else if ended {
         context.followers.finish(&uid, &followed).await
     } else {
-        context.followers.follow(&uid, &followed);
+        if follows {
+            context.followers.follow(&uid, &followed);
+        }
         (context.followers.reports(&uid).unwrap_or_default(), None)
     };
     let tail = match tail {
@@ -401,7 +405,8 @@ async fn delete_strays(trial: &Trial, next: &TrialStatus, scene: &Scene, context
     for job in strays {
         let (study, trial) = (&trial.spec.study, trial.name_any());
         tracing::info!(namespace, study, trial, job = job.name_any(), "deleting a Job that is not the recorded run");
-        delete(&namespace, &job.name_any(), &job.uid().unwrap_or_default(), context).await?;
+        let uid = job.uid().unwrap_or_default();
+        delete(&namespace, &job.name_any(), &uid, PropagationPolicy::Foreground, context).await?;
     }
     Ok(())
 }
@@ -439,15 +444,14 @@ async fn apply(trial: &Trial, decision: &Decision, asking: bool, context: &Conte
             context.queues.start(&trial.name_any(), &namespace);
             Ok(())
         }
-        Action::Delete { name, uid } => delete(&namespace, name, uid, context).await,
+        Action::Delete { name, uid } => delete(&namespace, name, uid, PropagationPolicy::Foreground, context).await,
         Action::Expire { name, uid, seconds } => {
             let mut patch = json!({"metadata": {"uid": uid, "labels": {LABEL_RECORDED: "true"}}});
             if let Some(seconds) = seconds {
                 patch["spec"] = json!({"ttlSecondsAfterFinished": seconds});
             }
             let api = context.slim::<Job>(&namespace);
-            // Of the kinds of patches the one that costs the API server least.
-            match found(call(api.patch(name, &PatchParams::default(), &Patch::Strategic(patch))).await)? {
+            match found(call(api.patch(name, &PatchParams::default(), &Patch::Merge(patch))).await)? {
                 Some(Slim(job)) => context.index.jobs.wrote(job),
                 None => drop(ask::<Job>(&namespace, name, context).await?),
             }
@@ -471,10 +475,17 @@ pub async fn post_job(namespace: &str, job: &Value, dry_run: bool, context: &Con
     call(context.client.request::<Slim<Job>>(request)).await.map(|Slim(job)| job)
 }
 
-/// Deletes a Job, its pods first, if it still is the one with this UID.
-pub async fn delete(namespace: &str, name: &str, uid: &str, context: &Context) -> Result<(), Error> {
+/// Deletes a Job if it still is the one with this UID: in the foreground, its pods first, so that it is seen for as long as it
+/// holds a place.
+pub async fn delete(
+    namespace: &str,
+    name: &str,
+    uid: &str,
+    propagation: PropagationPolicy,
+    context: &Context,
+) -> Result<(), Error> {
     let params = DeleteParams {
-        propagation_policy: Some(PropagationPolicy::Foreground),
+        propagation_policy: Some(propagation),
         preconditions: Some(Preconditions { uid: Some(uid.to_owned()), resource_version: None }),
         ..DeleteParams::default()
     };

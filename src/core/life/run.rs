@@ -66,6 +66,8 @@ pub enum Stage {
         is_leaving: bool,
         /// Says that this takes too long.
         stuck: Option<String>,
+        /// When the run was created.
+        created: Timestamp,
     },
     /// Its trainer has ended; the end of the run follows.
     Ending {
