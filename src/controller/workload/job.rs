@@ -106,7 +106,9 @@ fn stage(job: &Job, pods: &Pods, trouble: Option<&Trouble>, is_kept: bool, now: 
             let is_leaving = pods.pod.is_some_and(|pod| pod.metadata.deletion_timestamp.is_some());
             Stage::Running { since, is_leaving, stuck: stuck(), created }
         }
-        PodState::Ended => Stage::Ending { succeeded: pods.pod.and_then(|pod| pods::success(pod, pods.trainer)) },
+        PodState::Ended => {
+            Stage::Ending { succeeded: pods.pod.and_then(|pod| pods::success(pod, pods.trainer)), created }
+        }
     }
 }
 

@@ -290,7 +290,7 @@ impl Life<'_> {
             // A trainer that has ended by itself was not stopped, whatever was wished: its success is a result.
             match stage {
                 // Its run may go on for another reason, such as a second container: not for long.
-                Stage::Ending { succeeded: Some(at) } if self.now.duration_since(*at) < REPORTS_LIMIT => {
+                Stage::Ending { succeeded: Some(at), .. } if self.now.duration_since(*at) < REPORTS_LIMIT => {
                     return self.then(Action::Nothing, LOOK_SOON);
                 }
                 Stage::Ended(end) if !end.failed => {
@@ -331,8 +331,7 @@ impl Life<'_> {
             Stage::Waiting { why: Wait::NoPod | Wait::Starting, needs_person: false, created, .. }
                 if self.is_silent_since(*created) =>
             {
-                let state = self.old.clone();
-                Life { state, notes: Notes::Kept, ..self }.then(Action::Nothing, LOOK_SOON * 5)
+                self.as_before(LOOK_SOON * 5)
             }
             Stage::Waiting { why, message, needs_person, .. } => {
                 let look_again = if has_attempt || *why == Wait::Queued { LOOK_LATER } else { LOOK_SOON * 5 };
@@ -344,9 +343,9 @@ impl Life<'_> {
             Stage::Running { since, is_leaving: false, stuck: None, created }
                 if self.is_start_kept_back(*since, *created) =>
             {
-                let state = self.old.clone();
-                Life { state, notes: Notes::Kept, ..self }.then(Action::Nothing, LOOK_SOON)
+                self.as_before(LOOK_SOON)
             }
+            Stage::Ending { created, .. } if self.is_start_kept_back(self.now, *created) => self.as_before(LOOK_SOON),
             Stage::Running { since, is_leaving, stuck, .. } => {
                 self.state.phase = Phase::Running;
                 self.state.started = self.state.started.or(Some(*since));
@@ -368,6 +367,12 @@ impl Life<'_> {
             // The run's own end follows; the others are no matter of an unfinished run.
             Stage::Ending { .. } | Stage::Stopping { .. } | Stage::Ended(_) => self.then(Action::Nothing, LOOK_LATER),
         }
+    }
+
+    /// Nothing is told.
+    fn as_before(self, look_again: Duration) -> Step {
+        let state = self.old.clone();
+        Life { state, notes: Notes::Kept, ..self }.then(Action::Nothing, look_again)
     }
 
     /// Whether it is not told yet that the trainer runs.

@@ -73,6 +73,8 @@ pub enum Stage {
     Ending {
         /// When, if it ended with success.
         succeeded: Option<Timestamp>,
+        /// When the run was created.
+        created: Timestamp,
     },
     /// It has ended.
     Ended(End),
