@@ -331,7 +331,7 @@ impl Life<'_> {
             Stage::Waiting { why: Wait::NoPod | Wait::Starting, needs_person: false, created, .. }
                 if self.is_silent_since(*created) =>
             {
-                self.as_before(LOOK_SOON * 5)
+                self.unchanged(LOOK_SOON * 5)
             }
             Stage::Waiting { why, message, needs_person, .. } => {
                 let look_again = if has_attempt || *why == Wait::Queued { LOOK_LATER } else { LOOK_SOON * 5 };
@@ -343,9 +343,9 @@ impl Life<'_> {
             Stage::Running { since, is_leaving: false, stuck: None, created }
                 if self.is_start_kept_back(*since, *created) =>
             {
-                self.as_before(LOOK_SOON)
+                self.unchanged(LOOK_SOON)
             }
-            Stage::Ending { created, .. } if self.is_start_kept_back(self.now, *created) => self.as_before(LOOK_SOON),
+            Stage::Ending { created, .. } if self.is_start_kept_back(self.now, *created) => self.unchanged(LOOK_SOON),
             Stage::Running { since, is_leaving, stuck, .. } => {
                 self.state.phase = Phase::Running;
                 self.state.started = self.state.started.or(Some(*since));
@@ -370,7 +370,7 @@ impl Life<'_> {
     }
 
     /// Nothing is told.
-    fn as_before(self, look_again: Duration) -> Step {
+    fn unchanged(self, look_again: Duration) -> Step {
         let state = self.old.clone();
         Life { state, notes: Notes::Kept, ..self }.then(Action::Nothing, look_again)
     }
