@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use futures::StreamExt;
-use futures::stream::FuturesUnordered;
+use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::batch::v1::Job;
 use kube::ResourceExt;
 use kube::api::PropagationPolicy;
@@ -29,26 +28,18 @@ pub async fn remove_old(study: &Study, status: &StudyStatus, context: &Context) 
     let jobs = context.index.jobs.labelled(&namespace, &study.name_any());
     let kept = status.best.as_ref().filter(|_| status.ended.is_none()).map(|best| best.trial.as_str());
     let limit = study.spec.finished_jobs_history_limit.unwrap_or(DEFAULT_LIMIT);
-    let mut excess = excess(&jobs, limit as usize, kept).into_iter();
-    let mut under_way = FuturesUnordered::new();
-    loop {
-        while under_way.len() < AT_ONCE
-            && let Some(job) = excess.next()
-        {
-            let (namespace, name, uid) = (&namespace, job.name_any(), job.uid().unwrap_or_default());
-            under_way.push(async move {
-                // As a CronJob's: its pods have ended and hold no place, and the garbage collector has less to do than where
-                // they go first.
-                delete(namespace, &name, &uid, PropagationPolicy::Background, context).await?;
-                context.index.jobs.gone(namespace, &name, &uid);
-                Ok::<(), Error>(())
-            });
-        }
-        match under_way.next().await {
-            Some(deleted) => deleted?,
-            None => return Ok(()),
-        }
+    let mut removals = Vec::new();
+    for job in excess(&jobs, limit as usize, kept) {
+        let (namespace, name, uid) = (&namespace, job.name_any(), job.uid().unwrap_or_default());
+        removals.push(async move {
+            // As a CronJob's: its pods have ended and hold no place, and the garbage collector has less to do than where they
+            // go first.
+            delete(namespace, &name, &uid, PropagationPolicy::Background, context).await?;
+            context.index.jobs.gone(namespace, &name, &uid);
+            Ok(())
+        });
     }
+    stream::iter(removals).buffer_unordered(AT_ONCE).try_collect().await
 }
 
 /// Has the Trial that was the best of a running Study until now reconciled: its Job gets its TTL.

@@ -343,9 +343,12 @@ impl Life<'_> {
             Stage::Running { since, is_leaving: false, stuck: None, created }
                 if self.is_start_kept_back(*since, *created) =>
             {
-                self.unchanged(LOOK_SOON)
+                let left = Duration::try_from(TOLD_AFTER - self.now.duration_since(*since)).unwrap_or(LOOK_SOON);
+                self.unchanged(left.clamp(LOOK_SOON, LOOK_SOON * 5))
             }
-            Stage::Ending { created, .. } if self.is_start_kept_back(self.now, *created) => self.unchanged(LOOK_SOON),
+            Stage::Ending { created, .. } if self.is_start_kept_back(self.now, *created) => {
+                self.unchanged(LOOK_SOON * 5)
+            }
             Stage::Running { since, is_leaving, stuck, .. } => {
                 self.state.phase = Phase::Running;
                 self.state.started = self.state.started.or(Some(*since));
@@ -369,7 +372,7 @@ impl Life<'_> {
         }
     }
 
-    /// Nothing is told.
+    /// Nothing is recorded.
     fn unchanged(self, look_again: Duration) -> Step {
         let state = self.old.clone();
         Life { state, notes: Notes::Kept, ..self }.then(Action::Nothing, look_again)
