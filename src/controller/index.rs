@@ -247,6 +247,15 @@ impl<K: Indexed> Kept<K> {
         }
     }
 
+    /// Takes what an own write was answered with, put together from what was sent: the watch may have brought the whole object
+    /// of this version before.
+    pub fn composed(&self, object: K) {
+        let is_known = self.objects().known(&object).is_some_and(|known| version(&**known) >= version(&object));
+        if !is_known {
+            self.wrote(object);
+        }
+    }
+
     /// Drops an object that is not there any more, as a call has answered.
     pub fn gone(&self, namespace: &str, name: &str, uid: &str) {
         let mut objects = self.objects();

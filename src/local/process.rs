@@ -296,7 +296,7 @@ pub fn run_seen(name: &str, began: Timestamp, progress: Progress, now: Timestamp
         })
     };
     let stage = match progress {
-        Progress::Runs => Stage::Running { since: began, is_leaving: false, stuck: None, created: began },
+        Progress::Runs => Stage::Running { since: began, is_leaving: false, stuck: None },
         // In the words of a Job and of a pod.
         Progress::Overdue(deadline) => {
             let words = match deadline {

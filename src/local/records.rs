@@ -60,7 +60,6 @@ fn step(
     let terms = Terms {
         trial: trial.metadata.name.as_deref().unwrap_or_default(),
         objective: &valid.core.objective,
-        is_compared: true,
         report_timeout: valid.report_timeout,
         template: &template,
         desired: api::life::desired(&trial.spec),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, stream};
 use k8s_openapi::api::batch::v1::Job;
 use kube::ResourceExt;
 use kube::api::PropagationPolicy;
@@ -39,7 +39,9 @@ pub async fn remove_old(study: &Study, status: &StudyStatus, context: &Context) 
             Ok(())
         });
     }
-    stream::iter(removals).buffer_unordered(AT_ONCE).try_collect().await
+    // Each is carried out, whatever became of the others.
+    let removed: Vec<Result<(), Error>> = stream::iter(removals).buffer_unordered(AT_ONCE).collect().await;
+    removed.into_iter().collect()
 }
 
 /// Has the Trial that was the best of a running Study until now reconciled: its Job gets its TTL.

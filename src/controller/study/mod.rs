@@ -250,7 +250,10 @@ async fn propose(
     decision.stops.clear();
     // Another leader may have written the last index, and still be creating its Trials: they are no deleted ones.
     let last = study.status.as_ref().and_then(|status| status.last_index);
-    let is_missing = |last: u32| view.history.iter().all(|trial| trial.index < last);
+    let is_missing = |last: u32| {
+        let of_last_pass = last.saturating_sub(CREATED_AT_ONCE as u32 - 1)..=last;
+        of_last_pass.into_iter().any(|index| view.history.binary_search_by_key(&index, |trial| trial.index).is_err())
+    };
     if let Some(last) = last.filter(|last| is_missing(*last) && memory.is_being_created(*last)) {
         decision.proposals.clear();
         decision.recorded.last_index = Some(last);

@@ -67,11 +67,6 @@ pub struct Decision {
     pub look_again: Option<Duration>,
 }
 
-/// Whether what trials report is compared while they run.
-pub fn is_compared(study: &ValidStudy) -> bool {
-    !study.core.pruners.is_empty()
-}
-
 /// What the Trial's Job shall be.
 pub fn decide(seen: &Seen) -> Decision {
     let Seen { trial, study, trainer, now, .. } = *seen;
@@ -81,7 +76,6 @@ pub fn decide(seen: &Seen) -> Decision {
     let terms = Terms {
         trial: &name,
         objective: &study.core.objective,
-        is_compared: is_compared(study),
         report_timeout: study.report_timeout,
         template: &template,
         desired: api::life::desired(&trial.spec),

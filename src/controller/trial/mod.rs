@@ -24,7 +24,7 @@ use super::follow::{self, Followed, Reports};
 use super::look::is_finished;
 use super::objects::{ask, is_owned_by, write_status};
 use super::slim::{Slim, Written, answered_by_metadata};
-use super::workload::{job::is_followed, pods};
+use super::workload::pods;
 use crate::api::{DesiredState, FIELD_MANAGER, LABEL_RECORDED, ObjectiveValue, Phase, Run, Study, Trial, TrialStatus};
 use crate::core::beats;
 use crate::job;
@@ -215,9 +215,7 @@ async fn observe(
     let stopping = trial.spec.desired_state == DesiredState::Stopped;
     if let Some(pod) = pods::newest(&scene.pods) {
         let trainer = trainer(&scene.job, valid);
-        let follows = is_followed(job, pod, trainer, decide::is_compared(valid), now);
-        (scene.reports, scene.log_tail) =
-            read_pod(pod, valid, trainer, (ended, follows), ended || stopping, context).await;
+        (scene.reports, scene.log_tail) = read_pod(pod, valid, trainer, ended, ended || stopping, context).await;
         if !ended && pods::is_starting(pod, trainer) && is_older(&pod.metadata, 60, now) {
             scene.trouble = trouble(pod, Some(now), context).await;
         }
@@ -332,12 +330,12 @@ fn job_seen(job: Option<Job>, trial: &Trial) -> JobSeen {
     }
 }
 
-/// Follows the pod's metrics, if they are to be followed yet, or reads them to their end; and the last lines of the trainer's log.
+/// Follows the pod's metrics, or reads them to their end; and the last lines of the trainer's log.
 async fn read_pod(
     pod: &Pod,
     valid: &ValidStudy,
     trainer: &str,
-    (ended, follows): (bool, bool),
+    ended: bool,
     with_tail: bool,
     context: &Context,
 ) -> (Reports, Option<String>) {
@@ -348,9 +346,7 @@ async fn read_pod(
     } else if ended {
         context.followers.finish(&uid, &followed).await
     } else {
-        if follows {
-            context.followers.follow(&uid, &followed);
-        }
+        context.followers.follow(&uid, &followed);
         (context.followers.reports(&uid).unwrap_or_default(), None)
     };
     let tail = match tail {
@@ -463,7 +459,7 @@ async fn apply(trial: &Trial, decision: &Decision, asking: bool, context: &Conte
                         if let (Some(spec), Some(seconds)) = (&mut job.spec, seconds) {
                             spec.ttl_seconds_after_finished = i32::try_from(*seconds).ok();
                         }
-                        context.index.jobs.wrote(job);
+                        context.index.jobs.composed(job);
                     }
                 }
                 None => drop(ask::<Job>(&namespace, name, context).await?),

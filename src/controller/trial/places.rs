@@ -183,7 +183,7 @@ async fn create(trial: &Trial, valid: &ValidStudy, context: &Context) -> Result<
     let job = job::job(&valid.template, &identity, &environment, &context.settings.sidecar);
     match post_job(&namespace, &job, false, context).await {
         Ok(job) => {
-            context.index.jobs.wrote(job);
+            context.index.jobs.composed(job);
             context.queues.trial(&trial.name_any(), &namespace);
             Ok(None)
         }

@@ -7,7 +7,7 @@ use kube::ResourceExt;
 
 use super::pods::{self, PodState};
 use crate::api::LABEL_RECORDED;
-use crate::core::life::{self, End, Fault, How, Reason, RunSeen, Stage, Wait};
+use crate::core::life::{End, Fault, How, Reason, RunSeen, Stage, Wait};
 
 /// The Job of the recorded run.
 #[derive(Clone, Debug)]
@@ -49,20 +49,6 @@ pub fn has_ttl(job: &Job) -> bool {
     job.spec.as_ref().and_then(|spec| spec.ttl_seconds_after_finished).is_some()
 }
 
-/// Whether what the trainer in `pod` reports is to be followed by now.
-pub fn is_followed(job: &Job, pod: &Pod, trainer: &str, is_compared: bool, now: Timestamp) -> bool {
-    match pods::state(pod, trainer) {
-        PodState::Running(since) => life::is_start_told(is_compared, since, created(job, now), now),
-        // What it has reported is read once its Job has ended, too.
-        PodState::Ended => is_compared,
-        PodState::Trouble { .. } | PodState::Waiting { .. } => true,
-    }
-}
-
-fn created(job: &Job, now: Timestamp) -> Timestamp {
-    job.creation_timestamp().map_or(now, |at| at.0)
-}
-
 /// The Job and its pods as a run. `trouble` is what Events warn of; a Job that `is_kept` needs no TTL once it has ended.
 pub fn run_seen(job: &JobSeen, pods: &Pods, trouble: Option<&Trouble>, is_kept: bool, now: Timestamp) -> RunSeen {
     match job {
@@ -85,7 +71,7 @@ fn stage(job: &Job, pods: &Pods, trouble: Option<&Trouble>, is_kept: bool, now: 
     if let Some(end) = job_end(job) {
         return Stage::Ended(ended(job, &end, pods, is_kept));
     }
-    let created = created(job, now);
+    let created = job.creation_timestamp().map_or(now, |at| at.0);
     let waiting = |why, message, needs_person| Stage::Waiting { why, message, needs_person, created };
     if job.spec.as_ref().and_then(|spec| spec.suspend) == Some(true) {
         return waiting(Wait::Queued, "queued: its Job is suspended".to_owned(), false);
@@ -104,11 +90,9 @@ fn stage(job: &Job, pods: &Pods, trouble: Option<&Trouble>, is_kept: bool, now: 
         PodState::Waiting { why, message } => waiting(why, message, false),
         PodState::Running(since) => {
             let is_leaving = pods.pod.is_some_and(|pod| pod.metadata.deletion_timestamp.is_some());
-            Stage::Running { since, is_leaving, stuck: stuck(), created }
+            Stage::Running { since, is_leaving, stuck: stuck() }
         }
-        PodState::Ended => {
-            Stage::Ending { succeeded: pods.pod.and_then(|pod| pods::success(pod, pods.trainer)), created }
-        }
+        PodState::Ended => Stage::Ending { succeeded: pods.pod.and_then(|pod| pods::success(pod, pods.trainer)) },
     }
 }
 
@@ -141,7 +125,7 @@ fn ended(job: &Job, end: &JobEnd, pods: &Pods, is_kept: bool) -> End {
         how,
         is_settled: pod.is_some_and(pods::has_ended) || is_told_by_fellow,
         awaits_reports: !is_told_by_fellow,
-        trainer_began: pod.and_then(|pod| pods::trainer_start(pod, trainer)),
+        trainer_began: None,
         trainer_ended: pod.and_then(|pod| pods::trainer_end(pod, trainer)),
         is_noted: job.labels().contains_key(LABEL_RECORDED) && (is_kept || has_ttl(job)),
     }

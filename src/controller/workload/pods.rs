@@ -125,13 +125,6 @@ pub fn has_ended(pod: &Pod) -> bool {
     matches!(pod.status.as_ref().and_then(|status| status.phase.as_deref()), Some("Succeeded" | "Failed"))
 }
 
-/// When the trainer that has ended was started, by its node's clock, in whole seconds.
-pub fn trainer_start(pod: &Pod, trainer: &str) -> Option<Timestamp> {
-    let ended = containers(pod).find(|container| container.name == trainer).and_then(terminated)?;
-    // One that could not be started began in 1970, as containerd tells.
-    ended.started_at.as_ref().map(|time| time.0).filter(|at| *at > Timestamp::UNIX_EPOCH)
-}
-
 /// When the trainer ended, by its node's clock, in whole seconds.
 pub fn trainer_end(pod: &Pod, trainer: &str) -> Option<Timestamp> {
     let ended = containers(pod).find(|container| container.name == trainer).and_then(terminated)?;

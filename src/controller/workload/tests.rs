@@ -380,28 +380,6 @@ mod the_run_and_its_job {
     }
 
     #[test]
-    fn a_start_is_told_at_once_where_reports_are_compared_and_else_with_the_end_of_a_short_run() {
-        // The trainer runs since 12:00:05, the Job since 12:00:00.
-        let at = |now: &str| recorded().job(json!({})).pod(pod("pod-1", "Running", running_state())).at(now);
-        let phase = |scene: &Scene| scene.look().status.phase;
-        assert_eq!(phase(&at("2026-03-01T12:00:09Z")), Phase::Pending);
-        assert_eq!(phase(&at("2026-03-01T12:00:10Z")), Phase::Running);
-        let mut compared = at("2026-03-01T12:00:06Z");
-        let spec: StudySpec = serde_yaml::from_str(&format!("{SPEC}\npruner: {{median: {{}}}}\n")).unwrap();
-        compared.study = validate("digits", &spec).unwrap();
-        assert_eq!(phase(&compared), Phase::Running);
-        // A Job whose pods end at once, over and over, has its attempts counted.
-        let again = pod("pod-1", "Running", json!({"running": {"startedAt": "2026-03-01T12:00:29Z"}}));
-        assert_eq!(phase(&at("2026-03-01T12:00:30Z").pod(again)), Phase::Running);
-        let exited = json!({"terminated": {"exitCode": 0, "startedAt": "2026-03-01T12:00:05Z", "finishedAt": "2026-03-01T12:00:07Z"}});
-        let ended = at("2026-03-01T12:00:09Z").job(ended("Complete")).pod(pod("pod-1", "Succeeded", exited));
-        let ended = ended.reported(&[(1, 0.5)]).all_read().decide();
-        assert_finished(&ended, Phase::Succeeded, "Succeeded");
-        assert_eq!(job_uid(&ended), Some("job-1"));
-        assert_eq!(ended.status.start_time, Some(MicroTime(time("2026-03-01T12:00:05Z"))));
-    }
-
-    #[test]
     fn a_lost_job_is_followed_by_the_next_run_which_starts_without_observations() {
         let mut scene = running().reported(&[(1, 0.5)]);
         scene.checkpoint = true;

@@ -25,12 +25,6 @@ pub const START_DEADLINE: SignedDuration = SignedDuration::from_mins(30);
 /// How long a run may take to start its trainer before its trial tells what it waits for.
 const START_IN_SILENCE: SignedDuration = SignedDuration::from_secs(10);
 
-/// A trainer that ends sooner is told of with its end, where nothing that it reports is compared: one write less.
-const TOLD_AFTER: SignedDuration = SignedDuration::from_secs(5);
-
-/// It is told all the same once its run is so old: attempts that end at once, over and over, are counted.
-const TOLD_LATEST: SignedDuration = SignedDuration::from_secs(30);
-
 /// How long after its trainer's start reading must have begun for the times of its reports to be known.
 const READ_FROM_START: SignedDuration = SignedDuration::from_secs(2);
 
@@ -111,8 +105,6 @@ pub struct Terms<'a> {
     pub trial: &'a str,
     /// What is optimised.
     pub objective: &'a Objective,
-    /// Whether what it reports is compared while it runs: then its start is told at once.
-    pub is_compared: bool,
     /// How long a running trainer may report nothing.
     pub report_timeout: Option<SignedDuration>,
     /// The hash of the template that a run is started from now.
@@ -189,11 +181,6 @@ pub struct Step {
     pub action: Action,
     /// When to look again, should nothing happen.
     pub look_again: Option<Duration>,
-}
-
-/// Whether it is time to tell that a trainer runs, and to follow what it reports. `created` is when its run was.
-pub fn is_start_told(is_compared: bool, since: Timestamp, created: Timestamp, now: Timestamp) -> bool {
-    is_compared || now.duration_since(since) >= TOLD_AFTER || now.duration_since(created) >= TOLD_LATEST
 }
 
 /// The next step of a trial's life. A second one, at once, records nothing more.
@@ -290,7 +277,7 @@ impl Life<'_> {
             // A trainer that has ended by itself was not stopped, whatever was wished: its success is a result.
             match stage {
                 // Its run may go on for another reason, such as a second container: not for long.
-                Stage::Ending { succeeded: Some(at), .. } if self.now.duration_since(*at) < REPORTS_LIMIT => {
+                Stage::Ending { succeeded: Some(at) } if self.now.duration_since(*at) < REPORTS_LIMIT => {
                     return self.then(Action::Nothing, LOOK_SOON);
                 }
                 Stage::Ended(end) if !end.failed => {
@@ -331,7 +318,8 @@ impl Life<'_> {
             Stage::Waiting { why: Wait::NoPod | Wait::Starting, needs_person: false, created, .. }
                 if self.is_silent_since(*created) =>
             {
-                self.unchanged(LOOK_SOON * 5)
+                let state = self.old.clone();
+                Life { state, notes: Notes::Kept, ..self }.then(Action::Nothing, LOOK_SOON * 5)
             }
             Stage::Waiting { why, message, needs_person, .. } => {
                 let look_again = if has_attempt || *why == Wait::Queued { LOOK_LATER } else { LOOK_SOON * 5 };
@@ -340,16 +328,7 @@ impl Life<'_> {
                     false => self.wait(why.clone(), message, look_again),
                 }
             }
-            Stage::Running { since, is_leaving: false, stuck: None, created }
-                if self.is_start_kept_back(*since, *created) =>
-            {
-                let left = Duration::try_from(TOLD_AFTER - self.now.duration_since(*since)).unwrap_or(LOOK_SOON);
-                self.unchanged(left.clamp(LOOK_SOON, LOOK_SOON * 5))
-            }
-            Stage::Ending { created, .. } if self.is_start_kept_back(self.now, *created) => {
-                self.unchanged(LOOK_SOON * 5)
-            }
-            Stage::Running { since, is_leaving, stuck, .. } => {
+            Stage::Running { since, is_leaving, stuck } => {
                 self.state.phase = Phase::Running;
                 self.state.started = self.state.started.or(Some(*since));
                 if let Some(message) = self.hung(*since).filter(|_| !is_leaving) {
@@ -370,17 +349,6 @@ impl Life<'_> {
             // The run's own end follows; the others are no matter of an unfinished run.
             Stage::Ending { .. } | Stage::Stopping { .. } | Stage::Ended(_) => self.then(Action::Nothing, LOOK_LATER),
         }
-    }
-
-    /// Nothing is recorded.
-    fn unchanged(self, look_again: Duration) -> Step {
-        let state = self.old.clone();
-        Life { state, notes: Notes::Kept, ..self }.then(Action::Nothing, look_again)
-    }
-
-    /// Whether it is not told yet that the trainer runs.
-    fn is_start_kept_back(&self, since: Timestamp, created: Timestamp) -> bool {
-        self.old.phase == Phase::Pending && !is_start_told(self.terms.is_compared, since, created, self.now)
     }
 
     /// Says that the trainer, which runs since `since`, has reported nothing for longer than it may. That is judged
@@ -416,8 +384,6 @@ impl Life<'_> {
         if !is_known && self.now.duration_since(end.at) < REPORTS_LIMIT {
             return self.then(Action::Nothing, Duration::from_millis(500));
         }
-        // Nobody need have told that it ran.
-        self.state.started = self.state.started.or(end.trainer_began);
         self.state.series = self.final_series();
         self.notes = Notes::Read;
         self.note_log();

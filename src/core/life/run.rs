@@ -66,15 +66,11 @@ pub enum Stage {
         is_leaving: bool,
         /// Says that this takes too long.
         stuck: Option<String>,
-        /// When the run was created.
-        created: Timestamp,
     },
     /// Its trainer has ended; the end of the run follows.
     Ending {
         /// When, if it ended with success.
         succeeded: Option<Timestamp>,
-        /// When the run was created.
-        created: Timestamp,
     },
     /// It has ended.
     Ended(End),

@@ -216,11 +216,6 @@ pub enum Heard {
 }
 
 impl Pruners {
-    /// Whether nothing is pruned.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// Whether they may be given together.
     pub fn is_valid(&self) -> bool {
         !self.0.is_empty() && self.0.iter().filter(|pruner| !pruner.stands_alone()).count() <= 1
