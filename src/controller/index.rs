@@ -413,6 +413,28 @@ mod tests {
     }
 
     #[test]
+    fn what_was_put_together_from_an_answer_yields_to_the_whole_object_whichever_comes_first() {
+        let suspended = || -> Job {
+            let mut job = job("a", 5, "t");
+            job.spec = serde_json::from_value(serde_json::json!({"suspend": true, "template": {}})).unwrap();
+            job
+        };
+        let is_whole = |jobs: &Kept<Job>| jobs.get("ns", "a").is_some_and(|job| job.spec.is_some());
+        for watch_is_first in [true, false] {
+            let jobs = Kept::<Job>::default();
+            if watch_is_first {
+                jobs.apply(Event::Apply(suspended()));
+            }
+            jobs.composed(job("a", 5, "t"));
+            assert_eq!(is_whole(&jobs), watch_is_first);
+            jobs.apply(Event::Apply(suspended()));
+            assert!(is_whole(&jobs));
+            jobs.composed(job("a", 6, "t"));
+            assert!(!is_whole(&jobs), "a later write is news");
+        }
+    }
+
+    #[test]
     fn an_answer_that_comes_after_the_deletion_brings_nothing_back() {
         let jobs = Kept::<Job>::default();
         jobs.apply(Event::Apply(job("a", 3, "t")));
