@@ -16,6 +16,7 @@ use super::index::Index;
 use super::memory::{Memories, Memory};
 use super::slim::Slim;
 use super::telemetry::Telemetry;
+use super::untold::Untold;
 use super::watch::Queues;
 use crate::api::{FIELD_MANAGER, Study, Trial};
 
@@ -27,6 +28,7 @@ pub struct Context {
     pub memories: Arc<Memories>,
     pub queues: Queues,
     pub followers: Followers,
+    pub untold: Untold,
     pub telemetry: Arc<Telemetry>,
     pub health: Arc<Health>,
     pub recorder: Recorder,
@@ -48,6 +50,7 @@ impl Context {
         Context {
             recorder: Recorder::new(client.clone(), reporter),
             followers: Followers::new(client.clone(), queues.clone(), telemetry.clone(), index.pods.clone(), &settings),
+            untold: Untold::default(),
             client,
             since: (settings.clock)(),
             settings,

@@ -5,8 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use k8s_openapi::api::batch::v1::{Job, JobStatus};
-use kube::api::{ApiResource, ListParams, NotUsed, Object};
+use k8s_openapi::api::batch::v1::Job;
+use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use tokio::time::Instant;
 
@@ -179,15 +179,14 @@ pub fn is_finished(trial: &Trial) -> bool {
 
 /// The Jobs that hold a place, by the name of their Trial. Those whose result is recorded have ended, and are not listed.
 async fn jobs(namespace: &str, study: &str, context: &Context) -> Result<BTreeMap<String, BTreeSet<String>>, Error> {
-    // Of a Job only who it is and how it stands: a template may be large.
-    let api: Api<Object<NotUsed, JobStatus>> =
-        Api::namespaced_with(context.client.clone(), namespace, &ApiResource::erase::<Job>(&()));
+    let api = context.api::<Job>(namespace);
     let params = ListParams::default().labels(&format!("{LABEL_STUDY}={study},!{LABEL_RECORDED}"));
     let mut holders = BTreeMap::<String, BTreeSet<String>>::new();
-    for job in call(api.list(&params)).await?.items {
-        let job = Job { metadata: job.metadata, status: job.status, ..Job::default() };
-        if is_unfinished(&job) {
-            let name = job.name_any();
+    // Only which there are: one that was seen to have ended is not unfinished again, and templates may be large.
+    for job in call(api.list_metadata(&params)).await?.items {
+        let name = job.name_any();
+        let seen = context.index.jobs.get(namespace, &name).filter(|seen| seen.metadata.uid == job.metadata.uid);
+        if job.metadata.deletion_timestamp.is_some() || seen.is_none_or(|seen| is_unfinished(&seen)) {
             let trial = job.labels().get(LABEL_TRIAL).cloned().unwrap_or_else(|| name.clone());
             holders.entry(trial).or_default().insert(name);
         }

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
@@ -16,10 +17,17 @@ use crate::validate::{Problem, ValidStudy};
 use super::study::history::History;
 
 /// How often a Study's status tells how far things are: however fast its Trials end, and whoever disagrees.
-pub const TELL_AGAIN: std::time::Duration = std::time::Duration::from_secs(1);
+pub const TELL_AGAIN: Duration = Duration::from_secs(1);
+
+/// How long after a pass over a Study the next may begin: in a burst, what one Trial brings is seen with what others do.
+const PASSES: Duration = Duration::from_millis(100);
 
 /// How long Trials that another leader has announced may take to be there. Short: after a crash they never come.
-const BEING_CREATED: std::time::Duration = std::time::Duration::from_secs(1);
+const BEING_CREATED: Duration = Duration::from_secs(1);
+
+/// So many starts of a Study's Trials are told at once, and after that one in each second.
+const STARTS_TOLD: u32 = 10;
+const EACH_SECOND: Duration = Duration::from_secs(1);
 
 /// A spec, accepted or refused.
 pub type Verdict = Result<Arc<ValidStudy>, Arc<Vec<Problem>>>;
@@ -61,8 +69,12 @@ struct Notes {
     last_completion: Option<Timestamp>,
     /// The Trial whose assignment the ConfigMap holds.
     kept_best: Option<String>,
+    /// When the last pass began.
+    pass: Option<Instant>,
     /// When the status was last written.
     status_written: Option<Instant>,
+    /// Until when the starts that were told at once are enough, at one in each second.
+    starts_told: Option<Instant>,
     /// The last index, and since when it is known; None where it was this process that proposed it.
     last_index: Option<(u32, Option<Instant>)>,
 }
@@ -70,6 +82,16 @@ struct Notes {
 impl Memory {
     fn notes(&self) -> MutexGuard<'_, Notes> {
         lock(&self.notes)
+    }
+
+    /// Begins a pass; or how long to wait until one may begin.
+    pub fn begin_pass(&self) -> Option<Duration> {
+        let mut notes = self.notes();
+        let wait = notes.pass.map(|last| PASSES.saturating_sub(last.elapsed())).filter(|wait| !wait.is_zero());
+        if wait.is_none() {
+            notes.pass = Some(Instant::now());
+        }
+        wait
     }
 
     /// The verdict on this generation of the spec, if there is one: a dry run is asked once.
@@ -134,6 +156,18 @@ impl Memory {
     /// Whether the Study's status was written a moment ago.
     pub fn was_written_recently(&self) -> bool {
         self.notes().status_written.is_some_and(|at| at.elapsed() < TELL_AGAIN)
+    }
+
+    /// Whether one more start may be told at once; then that one is counted.
+    pub fn may_tell_start(&self) -> bool {
+        let mut notes = self.notes();
+        let now = Instant::now();
+        let next = notes.starts_told.map_or(now, |until| until.max(now)) + EACH_SECOND;
+        let may = next <= now + EACH_SECOND * STARTS_TOLD;
+        if may {
+            notes.starts_told = Some(next);
+        }
+        may
     }
 
     /// The indices up to `last` were proposed by this process.

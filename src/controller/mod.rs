@@ -18,6 +18,7 @@ mod slim;
 mod study;
 mod telemetry;
 mod trial;
+mod untold;
 mod watch;
 mod workload;
 

@@ -6,7 +6,7 @@ use kube::api::{Patch, PatchParams};
 use kube::core::NamespaceResourceScope;
 use kube::{Resource, ResourceExt};
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::context::Context;
 use super::error::{Error, call, found};
@@ -38,7 +38,8 @@ where
     Ok(live)
 }
 
-/// Writes the whole status if it has changed, at the resourceVersion it was computed from; the object as written.
+/// Writes what has changed of the status, at the resourceVersion it was computed from; the object as written, or None where
+/// nothing has. A merge patch: an apply of the whole status would cost the API server a quarter more.
 ///
 /// # Errors
 /// The API server's: a conflict where somebody else wrote first.
@@ -50,16 +51,15 @@ where
     if old == Some(new) {
         return Ok(None);
     }
+    let (old, new) = (serde_json::to_value(old)?, serde_json::to_value(new)?);
     let patch = json!({
-        "apiVersion": K::api_version(&()),
-        "kind": K::kind(&()),
         "metadata": {"uid": object.uid(), "resourceVersion": object.resource_version()},
-        "status": new,
+        "status": changes(&old, &new),
     });
-    let params = PatchParams::apply(FIELD_MANAGER).force();
+    let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
     let api = context.slim::<K>(&object.namespace().unwrap_or_default());
     let (name, namespace) = (object.name_any(), object.namespace().unwrap_or_default());
-    let written = call(api.patch_status(&name, &params, &Patch::Apply(patch))).await;
+    let written = call(api.patch_status(&name, &params, &Patch::Merge(patch))).await;
     if written.as_ref().is_err_and(|error| error.code() == Some(404)) {
         // The watch may have missed its deletion.
         ask::<K>(&namespace, &name, context).await?;
@@ -67,4 +67,29 @@ where
     let Slim(written) = written?;
     K::kept(&context.index).wrote(written.clone());
     Ok(Some(written))
+}
+
+/// The JSON merge patch (RFC 7396) that makes `new` of `old`.
+fn changes(old: &Value, new: &Value) -> Value {
+    let (Value::Object(old), Value::Object(new)) = (old, new) else { return new.clone() };
+    let gone = old.keys().filter(|key| !new.contains_key(*key)).map(|key| (key.clone(), Value::Null));
+    let changed = new.iter().filter(|(key, value)| old.get(*key) != Some(value));
+    let changed = changed.map(|(key, value)| (key.clone(), changes(old.get(key).unwrap_or(&Value::Null), value)));
+    gone.chain(changed).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_patch_tells_what_is_new_or_other_or_gone_and_nothing_else() {
+        let old = json!({"phase": "Pending", "message": "waits", "run": {"number": 1, "attempts": 0}, "steps": [1, 2]});
+        let new = json!({"phase": "Running", "run": {"number": 1, "attempts": 1, "podUid": "p"}, "steps": [1, 3]});
+        let patch =
+            json!({"phase": "Running", "message": null, "run": {"attempts": 1, "podUid": "p"}, "steps": [1, 3]});
+        assert_eq!(changes(&old, &new), patch);
+        assert_eq!(changes(&Value::Null, &new), new);
+        assert_eq!(changes(&new, &new), json!({}));
+    }
 }

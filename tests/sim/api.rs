@@ -257,7 +257,7 @@ impl Api {
             let mut object = store.get(&key)?;
             if verb == "PATCH" {
                 let patch = json!({"metadata": body["metadata"], "spec": {"parallelism": body["spec"]["replicas"]}});
-                object = store.patch(Actor::User, &key, &patch, false, false)?;
+                object = store.patch(Actor::User, &key, &patch, false)?;
             }
             return Ok(json!({"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": object["metadata"],
                 "spec": {"replicas": object["spec"]["parallelism"]}}));
@@ -275,7 +275,7 @@ impl Api {
                     store::merge(&mut pretended, &body);
                     return Ok(pretended);
                 }
-                store.patch(Actor::Operator, &key, &body, status, param("fieldManager").is_some() && status)
+                store.patch(Actor::Operator, &key, &body, status)
             }
             "DELETE" => {
                 let uid = body["preconditions"]["uid"].as_str();

@@ -434,7 +434,7 @@ impl World {
                 return;
             }
         };
-        let _ = store.patch(Actor::User, &key, &patch, false, false);
+        let _ = store.patch(Actor::User, &key, &patch, false);
     }
 
     fn vandalise(&mut self) {
@@ -461,7 +461,7 @@ impl World {
                 drop(store.remove(user, &key));
             }
             5 => drop(store.remove(user, &key)),
-            6 => drop(store.patch(user, &key, &json!({"spec": {"desiredState": "Stopped"}}), false, false)),
+            6 => drop(store.patch(user, &key, &json!({"spec": {"desiredState": "Stopped"}}), false)),
             7 => {
                 store.promises.excuses.wiped = true;
                 drop(store.update(user, "wipe status", &key, |trial| {
@@ -511,7 +511,7 @@ impl World {
         let mut store = self.store.lock().unwrap();
         let _ = match deletes {
             true => store.delete(Actor::User, &key, &Deletion::default()),
-            false => store.patch(Actor::User, &key, &json!({"spec": {"holderIdentity": "nobody"}}), false, false),
+            false => store.patch(Actor::User, &key, &json!({"spec": {"holderIdentity": "nobody"}}), false),
         };
     }
 
@@ -546,7 +546,7 @@ impl World {
             let idle = object["spec"]["parallelism"].as_u64() == Some(0);
             let parallelism = if idle { json!(1) } else { object["spec"]["parallelism"].clone() };
             let patch = json!({"spec": {"suspend": false, "parallelism": parallelism}});
-            let _ = store.patch(Actor::User, &study, &patch, false, false);
+            let _ = store.patch(Actor::User, &study, &patch, false);
         }
     }
 

@@ -216,8 +216,8 @@ impl Store {
         self.commit(actor, verb, key.clone(), Some(new))
     }
 
-    /// A merge patch, or an apply of a whole status.
-    pub fn patch(&mut self, actor: Actor, key: &Key, patch: &Value, status: bool, apply: bool) -> Answer {
+    /// A merge patch, of the status or of all else.
+    pub fn patch(&mut self, actor: Actor, key: &Key, patch: &Value, status: bool) -> Answer {
         let old = self.get(key)?;
         let differs =
             |part: &str| !patch["metadata"][part].is_null() && patch["metadata"][part] != old["metadata"][part];
@@ -228,11 +228,7 @@ impl Store {
         if !status && differs("uid") {
             return Err(refusal(422, "Invalid", "metadata.uid: field is immutable"));
         }
-        let (verb, subresource) = match (status, apply) {
-            (true, true) => ("apply status", true),
-            (true, false) => ("patch status", true),
-            (false, _) => ("patch", false),
-        };
+        let verb = if status { "patch status" } else { "patch" };
         let patch = patch.clone();
         let has_status = matches!(key.kind, "studies" | "trials" | "jobs" | "pods");
         if key.kind == "trials"
@@ -242,9 +238,7 @@ impl Store {
             return Err(refusal(422, "Invalid", "spec.desiredState: Stopped is final"));
         }
         self.update(actor, verb, key, |object| {
-            if subresource && apply {
-                object["status"] = patch["status"].clone();
-            } else if subresource {
+            if status {
                 merge(&mut object["status"], &patch["status"]);
             } else {
                 let (metadata, status) = (object["metadata"].clone(), object["status"].clone());

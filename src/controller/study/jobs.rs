@@ -19,17 +19,22 @@ const DEFAULT_LIMIT: u32 = 100;
 const AT_ONCE: usize = 8;
 
 /// Removes the oldest finished Jobs beyond `finishedJobsHistoryLimit`: as many failed ones are kept as others. Only those go
-/// whose result is recorded, and the best Trial's stays while its Study runs.
+/// whose result is recorded, and the best Trial's stays while its Study runs. `busy` says that Trials are to be started:
+/// then so many as run at once are left for a quieter pass. Returns whether any were left.
 ///
 /// # Errors
 /// The API server's.
-pub async fn remove_old(study: &Study, status: &StudyStatus, context: &Context) -> Result<(), Error> {
+pub async fn remove_old(study: &Study, status: &StudyStatus, busy: bool, context: &Context) -> Result<bool, Error> {
     let namespace = study.namespace().unwrap_or_default();
     let jobs = context.index.jobs.labelled(&namespace, &study.name_any());
     let kept = status.best.as_ref().filter(|_| status.ended.is_none()).map(|best| best.trial.as_str());
     let limit = study.spec.finished_jobs_history_limit.unwrap_or(DEFAULT_LIMIT);
+    let excess = excess(&jobs, limit as usize, kept);
+    if busy && excess.len() <= study.spec.parallelism as usize {
+        return Ok(!excess.is_empty());
+    }
     let mut removals = Vec::new();
-    for job in excess(&jobs, limit as usize, kept) {
+    for job in excess {
         let (namespace, name, uid) = (&namespace, job.name_any(), job.uid().unwrap_or_default());
         removals.push(async move {
             // As a CronJob's: its pods have ended and hold no place, and the garbage collector has less to do than where they
@@ -41,7 +46,8 @@ pub async fn remove_old(study: &Study, status: &StudyStatus, context: &Context) 
     }
     // Each is carried out, whatever became of the others.
     let removed: Vec<Result<(), Error>> = stream::iter(removals).buffer_unordered(AT_ONCE).collect().await;
-    removed.into_iter().collect()
+    removed.into_iter().collect::<Result<(), Error>>()?;
+    Ok(false)
 }
 
 /// Has the Trial that was the best of a running Study until now reconciled: its Job gets its TTL.

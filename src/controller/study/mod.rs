@@ -1,6 +1,6 @@
 //! The Study controller: creates Trials, tells them to stop, and writes the Study's status.
 //!
-//! accept -> observe -> outlook -> stops -> (look -> decide) -> status -> create -> best -> old Jobs -> starts.
+//! accept -> observe -> outlook -> stops -> (look -> decide) -> status -> create -> best -> starts -> old Jobs.
 
 mod accept;
 mod best;
@@ -44,9 +44,12 @@ pub async fn reconcile(study: Arc<Study>, context: Arc<Context>) -> Result<Optio
     if study.metadata.deletion_timestamp.is_some() {
         return Ok(None);
     }
+    let memory = context.memory(&study);
+    if let Some(wait) = memory.begin_pass() {
+        return Ok(Some(wait));
+    }
     let now = (context.settings.clock)();
     let old = study.status.clone().unwrap_or_default();
-    let memory = context.memory(&study);
     let valid = match accept::accept(&study, &context).await? {
         Accepted::Valid(valid) => valid,
         Accepted::Invalid(problems) => {
@@ -120,9 +123,9 @@ pub async fn reconcile(study: Arc<Study>, context: Arc<Context>) -> Result<Optio
     }
     best::keep(&study, &status, &memory, &context).await?;
     jobs::release_best(&study, &old, &status, &context);
-    jobs::remove_old(&study, &status, &context).await?;
-    places::wake(&study, &context);
-    if obstacle.is_some() {
+    let busy = places::wake(&study, &context) || decision.wants_trials || !decision.proposals.is_empty();
+    let are_left = jobs::remove_old(&study, &status, busy, &context).await?;
+    if are_left || obstacle.is_some() {
         return Ok(Some(Duration::from_secs(1)));
     }
     Ok(Some(look_again.min(until_next_look(&decision, now))))

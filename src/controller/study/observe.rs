@@ -44,7 +44,8 @@ pub fn at_look(
     context: &Context,
 ) -> Observed {
     occupied.extend(pods_without_job(study, context));
-    history.mend(&valid.core, context.index.trials.owned_by(study), &occupied, &context.followers);
+    let trials = context.index.trials.owned_by(study).iter().map(|trial| context.untold.known(trial)).collect();
+    history.mend(&valid.core, trials, &occupied, &context.followers);
     let orphans = occupied.iter().filter(|name| !history.has(name)).count() as u32;
     Observed { history: history.trials(), orphans }
 }

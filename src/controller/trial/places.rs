@@ -49,24 +49,28 @@ pub async fn reconcile(trial: Arc<Trial>, context: Arc<Context>) -> Result<Optio
     }
 }
 
-/// Has those Trials of a Study ask for a place that may get one, as far as the watches have seen.
-pub fn wake(study: &Study, context: &Context) {
+/// Has those Trials of a Study ask for a place that may get one, as far as the watches have seen. Returns whether any waits.
+pub fn wake(study: &Study, context: &Context) -> bool {
     let namespace = study.namespace().unwrap_or_default();
     let unfinished = context.index.trials.unfinished_of(study);
     let waiting: Vec<_> = unfinished.iter().filter(|trial| waits(trial, context)).collect();
     if waiting.is_empty() {
-        return;
+        return false;
     }
     let holders = holders(study, context);
+    // Of those that wait, the first by index, as many as there are places.
     for trial in waiting {
-        if is_place_free(trial, study, &holders, &unfinished) {
-            context.queues.start(&trial.name_any(), &namespace);
+        if !is_place_free(trial, study, &holders, &unfinished) {
+            break;
         }
+        context.queues.start(&trial.name_any(), &namespace);
     }
+    true
 }
 
 /// Whether a run of the Trial is recorded whose Job is not known to be there.
-fn waits(trial: &Trial, context: &Context) -> bool {
+fn waits(trial: &Arc<Trial>, context: &Context) -> bool {
+    let trial = &context.untold.known(trial);
     let run = trial.status.as_ref().and_then(|status| status.run.as_ref()).filter(|run| run.job_uid.is_none());
     let has_job = |name: &str| {
         let job: Option<Arc<Job>> = context.index.jobs.get(&trial.namespace().unwrap_or_default(), name);
@@ -161,7 +165,7 @@ fn is_place_free(trial: &Trial, study: &Study, holders: &BTreeSet<String>, unfin
 }
 
 /// Creates the Job of the recorded run.
-async fn create(trial: &Trial, valid: &ValidStudy, context: &Context) -> Result<Option<Duration>, Error> {
+async fn create(trial: &Arc<Trial>, valid: &ValidStudy, context: &Context) -> Result<Option<Duration>, Error> {
     let Some((status, run)) = trial.status.as_ref().and_then(|status| Some((status, status.run.as_ref()?))) else {
         return Ok(None);
     };
@@ -193,7 +197,7 @@ async fn create(trial: &Trial, valid: &ValidStudy, context: &Context) -> Result<
             // A quota or an admission policy: a person must see it.
             let now = (context.settings.clock)();
             let status = decide::refused(&valid.core, status, &error.to_string(), trial.metadata.generation, now);
-            write_status(trial, trial.status.as_ref(), &status, context).await?;
+            write_status(&**trial, trial.status.as_ref(), &status, context).await?;
             Err(match error {
                 Error::Api(error) => Error::JobRefused(error),
                 error => error,

@@ -1,0 +1,176 @@
+//! Starts of which nobody is told for a while. That a trainer runs costs a write and an open log; where many trials of a Study
+//! start within seconds, most of that is spent on what ends at once, and it keeps others from starting.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use kube::ResourceExt;
+use tokio::time::Instant;
+
+use super::memory::Memory;
+use crate::api::{Phase, Trial, TrialStatus};
+use crate::validate::ValidStudy;
+
+/// How long a start may stay untold.
+const UNTOLD: Duration = Duration::from_secs(10);
+
+/// After so long an entry is that of a Trial that is gone.
+const LEFT: Duration = Duration::from_secs(60);
+
+/// The Trials whose start is seen and not told yet, by UID.
+#[derive(Default)]
+pub struct Untold(Mutex<HashMap<String, Start>>);
+
+struct Start {
+    seen: Instant,
+    /// What is recorded of the Trial.
+    recorded: Option<TrialStatus>,
+    /// The Trial with the status that is known of it.
+    known: Option<Arc<Trial>>,
+}
+
+impl Untold {
+    /// How long the start of a Trial's first run may stay untold; None where it is to be told now, or was. It is told at once
+    /// where its reports are waited for, and where few others of its Study start.
+    pub fn wait(&self, trial: &Trial, study: &ValidStudy, memory: &Memory) -> Option<Duration> {
+        let mut starts = self.starts();
+        let uid = trial.uid().unwrap_or_default();
+        if let Some(start) = starts.get(&uid) {
+            return Some(UNTOLD.saturating_sub(start.seen.elapsed())).filter(|wait| !wait.is_zero());
+        }
+        let is_first = |status: &TrialStatus| status.phase == Phase::Pending && status.disruptions == 0;
+        let is_awaited = study.report_timeout.is_some() || !study.core.pruners.0.is_empty();
+        if is_awaited || !trial.status.as_ref().is_some_and(is_first) {
+            return None;
+        }
+        if memory.may_tell_start() {
+            return None;
+        }
+        starts.retain(|_, start| start.seen.elapsed() < LEFT);
+        starts.insert(uid, Start { seen: Instant::now(), recorded: trial.status.clone(), known: None });
+        Some(UNTOLD)
+    }
+
+    /// Keeps what is known of a Trial and not written.
+    pub fn keep(&self, trial: &Trial, status: TrialStatus) {
+        if let Some(start) = self.starts().get_mut(&trial.uid().unwrap_or_default()) {
+            let is_known = start.known.as_ref().is_some_and(|known| known.status.as_ref() == Some(&status));
+            if !is_known {
+                start.known = Some(Arc::new(Trial { status: Some(status), ..trial.clone() }));
+            }
+        }
+    }
+
+    /// The Trial with what is known of it.
+    pub fn known(&self, trial: &Arc<Trial>) -> Arc<Trial> {
+        let is_candidate = trial.status.as_ref().is_some_and(|status| status.phase == Phase::Pending);
+        if !is_candidate {
+            return trial.clone();
+        }
+        let mut starts = self.starts();
+        let Some(start) = starts.get_mut(&trial.uid().unwrap_or_default()) else { return trial.clone() };
+        match &start.known {
+            Some(known) if known.metadata.resource_version == trial.metadata.resource_version => known.clone(),
+            // Its spec has changed since.
+            Some(known) if start.recorded == trial.status => {
+                let known = Arc::new(Trial { status: known.status.clone(), ..Trial::clone(trial) });
+                start.known.insert(known).clone()
+            }
+            _ => trial.clone(),
+        }
+    }
+
+    /// All of a Trial was told.
+    pub fn told(&self, trial: &Trial) {
+        self.starts().remove(trial.metadata.uid.as_deref().unwrap_or_default());
+    }
+
+    fn starts(&self) -> MutexGuard<'_, HashMap<String, Start>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::api::StudySpec;
+    use crate::validate::validate;
+
+    fn study(more: serde_json::Value) -> ValidStudy {
+        let mut spec = json!({
+            "objectives": [{"metric": "score", "direction": "Maximize"}],
+            "parameters": [{"name": "x", "double": {"min": 0, "max": 1}}],
+            "maxTrials": 100, "parallelism": 50,
+            "jobTemplate": {"spec": {"template": {"spec": {"containers": [{"name": "trainer", "image": "x"}]}}}},
+        });
+        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        validate("digits", &serde_json::from_value::<StudySpec>(spec).unwrap()).unwrap()
+    }
+
+    fn trial(index: u32, version: &str, state: &str, status: serde_json::Value) -> Arc<Trial> {
+        let spec = json!({"study": "digits", "index": index, "assignments": {}, "desiredState": state,
+                          "sampler": {"name": "random", "version": 1}});
+        let mut trial = Trial::new(&format!("digits-{index:04}"), serde_json::from_value(spec).unwrap());
+        trial.metadata.uid = Some(index.to_string());
+        trial.metadata.resource_version = Some(version.to_owned());
+        trial.status = Some(serde_json::from_value(status).unwrap());
+        Arc::new(trial)
+    }
+
+    fn pending(index: u32) -> Arc<Trial> {
+        trial(index, "1", "Running", json!({"phase": "Pending"}))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_many_starts_the_first_are_told_at_once_then_one_each_second_and_none_later_than_after_ten() {
+        let (study, memory, untold) = (study(json!({})), Memory::default(), Untold::default());
+        let waits = |index: u32| untold.wait(&pending(index), &study, &memory);
+        assert!((0..10).all(|index| waits(index).is_none()));
+        assert_eq!(waits(10), Some(UNTOLD));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!((waits(11), waits(12)), (None, Some(UNTOLD)));
+        tokio::time::advance(Duration::from_secs(8)).await;
+        assert_eq!(waits(10), Some(Duration::from_secs(1)));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(waits(10), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_start_is_told_at_once_where_reports_are_waited_for_or_something_happened_before() {
+        let pruner = json!({"pruner": {"median": {}}});
+        let (memory, untold) = (Memory::default(), Untold::default());
+        let plain = study(json!({}));
+        while memory.may_tell_start() {}
+        assert!(untold.wait(&pending(1), &plain, &memory).is_some());
+        for awaiting in [study(pruner), study(json!({"reportTimeout": "5m"}))] {
+            assert_eq!(untold.wait(&pending(2), &awaiting, &memory), None);
+        }
+        for status in [json!({"phase": "Running"}), json!({"phase": "Pending", "disruptions": 1})] {
+            assert_eq!(untold.wait(&trial(3, "1", "Running", status), &plain, &memory), None);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_known_of_a_start_outlives_a_change_of_its_spec_and_yields_to_what_is_recorded() {
+        let (study, memory, untold) = (study(json!({})), Memory::default(), Untold::default());
+        while memory.may_tell_start() {}
+        let recorded = pending(1);
+        untold.wait(&recorded, &study, &memory).unwrap();
+        assert!(Arc::ptr_eq(&untold.known(&recorded), &recorded), "nothing is known yet");
+        let running: TrialStatus = serde_json::from_value(json!({"phase": "Running"})).unwrap();
+        untold.keep(&recorded, running.clone());
+        let known = untold.known(&recorded);
+        assert_eq!(known.status, Some(running.clone()));
+        assert!(Arc::ptr_eq(&untold.known(&recorded), &known), "it is the same object as long as nothing changes");
+        let stopped = untold.known(&trial(1, "2", "Stopped", json!({"phase": "Pending"})));
+        assert_eq!((&stopped.status, stopped.metadata.resource_version.as_deref()), (&Some(running), Some("2")));
+        let other = trial(1, "3", "Running", json!({"phase": "Pending", "message": "waits"}));
+        assert!(Arc::ptr_eq(&untold.known(&other), &other), "somebody else has written");
+        untold.told(&recorded);
+        assert!(Arc::ptr_eq(&untold.known(&recorded), &recorded));
+    }
+}
