@@ -251,6 +251,7 @@ fn operator(args: OperatorArgs) -> ExitCode {
         listen: Some(args.listen),
         concurrency: args.concurrency,
         max_log_streams: args.max_log_streams.into(),
+        starts_told: 10,
         lease,
         clock: jiff::Timestamp::now,
     };

@@ -42,7 +42,7 @@ impl Context {
     pub fn new(
         client: Client,
         settings: Settings,
-        (index, memories, queues): (Index, Arc<Memories>, Queues),
+        (index, memories, queues, untold): (Index, Arc<Memories>, Queues, Untold),
         telemetry: Arc<Telemetry>,
         health: Arc<Health>,
     ) -> Context {
@@ -50,7 +50,7 @@ impl Context {
         Context {
             recorder: Recorder::new(client.clone(), reporter),
             followers: Followers::new(client.clone(), queues.clone(), telemetry.clone(), index.pods.clone(), &settings),
-            untold: Untold::default(),
+            untold,
             client,
             since: (settings.clock)(),
             settings,

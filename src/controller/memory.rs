@@ -19,15 +19,17 @@ use super::study::history::History;
 /// How often a Study's status tells how far things are: however fast its Trials end, and whoever disagrees.
 pub const TELL_AGAIN: Duration = Duration::from_secs(1);
 
-/// How long after a pass over a Study the next may begin: in a burst, what one Trial brings is seen with what others do.
-const PASSES: Duration = Duration::from_millis(100);
+/// A pass looks at all Trials, and rests so long for each: in a burst, what one Trial brings is seen with what others do.
+const REST: Duration = Duration::from_micros(10);
+
+/// No pass is put off for longer.
+const LONGEST_REST: Duration = Duration::from_millis(100);
 
 /// How long Trials that another leader has announced may take to be there. Short: after a crash they never come.
 const BEING_CREATED: Duration = Duration::from_secs(1);
 
-/// So many starts of a Study's Trials are told at once, and after that one in each second.
-const STARTS_TOLD: u32 = 10;
-const EACH_SECOND: Duration = Duration::from_secs(1);
+/// So long may Jobs beyond the limit be left while Trials start.
+const JOBS_LEFT: Duration = Duration::from_secs(30);
 
 /// A spec, accepted or refused.
 pub type Verdict = Result<Arc<ValidStudy>, Arc<Vec<Problem>>>;
@@ -69,12 +71,14 @@ struct Notes {
     last_completion: Option<Timestamp>,
     /// The Trial whose assignment the ConfigMap holds.
     kept_best: Option<String>,
-    /// When the last pass began.
-    pass: Option<Instant>,
+    /// When the next pass may begin.
+    next_pass: Option<Instant>,
     /// When the status was last written.
     status_written: Option<Instant>,
     /// Until when the starts that were told at once are enough, at one in each second.
     starts_told: Option<Instant>,
+    /// Since when old Jobs are left.
+    jobs_left: Option<Instant>,
     /// The last index, and since when it is known; None where it was this process that proposed it.
     last_index: Option<(u32, Option<Instant>)>,
 }
@@ -84,14 +88,15 @@ impl Memory {
         lock(&self.notes)
     }
 
-    /// Begins a pass; or how long to wait until one may begin.
-    pub fn begin_pass(&self) -> Option<Duration> {
-        let mut notes = self.notes();
-        let wait = notes.pass.map(|last| PASSES.saturating_sub(last.elapsed())).filter(|wait| !wait.is_zero());
-        if wait.is_none() {
-            notes.pass = Some(Instant::now());
-        }
-        wait
+    /// How long to wait until a pass may begin.
+    pub fn rest(&self) -> Duration {
+        self.notes().next_pass.map_or(Duration::ZERO, |next| next.saturating_duration_since(Instant::now()))
+    }
+
+    /// A pass has looked at so many Trials.
+    pub fn looked_at(&self, trials: usize) {
+        let rest = REST.saturating_mul(u32::try_from(trials).unwrap_or(u32::MAX));
+        self.notes().next_pass = Some(Instant::now() + rest.min(LONGEST_REST));
     }
 
     /// The verdict on this generation of the spec, if there is one: a dry run is asked once.
@@ -158,12 +163,21 @@ impl Memory {
         self.notes().status_written.is_some_and(|at| at.elapsed() < TELL_AGAIN)
     }
 
-    /// Whether one more start may be told at once; then that one is counted.
-    pub fn may_tell_start(&self) -> bool {
+    /// How long old Jobs may still be left, where they may be at all.
+    pub fn leave_old_jobs(&self, may_be_left: bool) -> Option<Duration> {
         let mut notes = self.notes();
+        let since = may_be_left.then(|| notes.jobs_left.unwrap_or_else(Instant::now));
+        let wait = since.map(|since| JOBS_LEFT.saturating_sub(since.elapsed())).filter(|wait| !wait.is_zero());
+        notes.jobs_left = since.filter(|_| wait.is_some());
+        wait
+    }
+
+    /// Whether one more start may be told at once, then that one is counted: `at_once` of them, and one more each second.
+    pub fn may_tell_start(&self, at_once: u32) -> bool {
+        let (mut notes, second) = (self.notes(), Duration::from_secs(1));
         let now = Instant::now();
-        let next = notes.starts_told.map_or(now, |until| until.max(now)) + EACH_SECOND;
-        let may = next <= now + EACH_SECOND * STARTS_TOLD;
+        let next = notes.starts_told.map_or(now, |until| until.max(now)) + second;
+        let may = next <= now + second * at_once;
         if may {
             notes.starts_told = Some(next);
         }

@@ -56,6 +56,8 @@ pub struct Settings {
     pub concurrency: u16,
     /// How many logs are streamed at once, a connection each; those beyond are read every 10 s.
     pub max_log_streams: usize,
+    /// How many starts of a Study's Trials are told at once; those that follow within seconds are told later.
+    pub starts_told: u32,
     /// The Lease without which nothing is reconciled; None where this is the only operator for sure.
     pub lease: Option<LeaseSettings>,
     /// What time it is: tests have a clock of their own.
@@ -133,9 +135,10 @@ async fn run_scope(client: Client, settings: Settings, namespace: Option<String>
     let concurrency = settings.concurrency;
     let (index, memories, queues) = (index::Index::default(), Arc::default(), watch::Queues::new());
     let (names, watches) = watch::start(&client, namespace.as_deref(), &index, &memories, &queues, &health);
-    telemetry.counts(index.clone());
+    let untold = untold::Untold::default();
+    telemetry.counts(index.clone(), untold.clone());
     let q = queues.clone();
-    let context = Arc::new(Context::new(client, settings, (index, memories, queues), telemetry, health));
+    let context = Arc::new(Context::new(client, settings, (index, memories, queues, untold), telemetry, health));
     let (studies, trials) = (names.studies, names.trials);
     let c = || context.clone();
     let studies = control(studies, q.studies.stream(), concurrency, c(), "study", study::reconcile);

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use super::health::Health;
 use super::index::Index;
+use super::untold::Untold;
 use crate::api::is_true;
 
 /// The operator's metrics.
@@ -34,7 +35,7 @@ pub struct Telemetry {
     health: Arc<Health>,
     leading: watch::Receiver<bool>,
     /// What is counted when somebody asks.
-    counted: Mutex<Vec<Index>>,
+    counted: Mutex<Vec<(Index, Untold)>>,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -168,11 +169,11 @@ impl Telemetry {
     }
 
     /// Counts what these hold, whenever somebody asks.
-    pub fn counts(&self, index: Index) {
-        self.counted.lock().unwrap_or_else(PoisonError::into_inner).push(index);
+    pub fn counts(&self, index: Index, untold: Untold) {
+        self.counted.lock().unwrap_or_else(PoisonError::into_inner).push((index, untold));
     }
 
-    fn count(&self, counted: &[Index]) {
+    fn count(&self, counted: &[(Index, Untold)]) {
         let leads = *self.leading.borrow();
         self.leader.set(leads.into());
         self.trials.clear();
@@ -181,8 +182,8 @@ impl Telemetry {
             self.watch_silence.get_or_create(&WatchLabels { resource }).set(silence.as_secs_f64());
         }
         // Those who stand by would be added to the leader's.
-        for index in counted.iter().filter(|_| leads) {
-            for trial in index.trials.all() {
+        for (index, untold) in counted.iter().filter(|_| leads) {
+            for trial in index.trials.all().iter().map(|trial| untold.known(trial)) {
                 let namespace = trial.metadata.namespace.clone().unwrap_or_default();
                 let state = format!("{:?}", trial.status.as_ref().map(|status| status.phase).unwrap_or_default());
                 self.trials.get_or_create(&TrialLabels { namespace, state }).inc();
@@ -244,7 +245,7 @@ mod tests {
         }
         let (_leads, leading) = watch::channel(true);
         let telemetry = Telemetry::new(leading, Arc::default());
-        telemetry.counts(index);
+        telemetry.counts(index, Untold::default());
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {

@@ -10,7 +10,6 @@ use tokio::time::Instant;
 
 use super::memory::Memory;
 use crate::api::{Phase, Trial, TrialStatus};
-use crate::validate::ValidStudy;
 
 /// How long a start may stay untold.
 const UNTOLD: Duration = Duration::from_secs(10);
@@ -19,8 +18,8 @@ const UNTOLD: Duration = Duration::from_secs(10);
 const LEFT: Duration = Duration::from_secs(60);
 
 /// The Trials whose start is seen and not told yet, by UID.
-#[derive(Default)]
-pub struct Untold(Mutex<HashMap<String, Start>>);
+#[derive(Clone, Default)]
+pub struct Untold(Arc<Mutex<HashMap<String, Start>>>);
 
 struct Start {
     seen: Instant,
@@ -31,20 +30,18 @@ struct Start {
 }
 
 impl Untold {
-    /// How long the start of a Trial's first run may stay untold; None where it is to be told now, or was. It is told at once
-    /// where its reports are waited for, and where few others of its Study start.
-    pub fn wait(&self, trial: &Trial, study: &ValidStudy, memory: &Memory) -> Option<Duration> {
+    /// How long the start of a Trial's first run may stay untold; None where it is to be told now, or was. Of the starts of a
+    /// Study `at_once` are told at once, and one more each second.
+    pub fn wait(&self, trial: &Trial, memory: &Memory, at_once: u32) -> Option<Duration> {
         let mut starts = self.starts();
         let uid = trial.uid().unwrap_or_default();
         if let Some(start) = starts.get(&uid) {
             return Some(UNTOLD.saturating_sub(start.seen.elapsed())).filter(|wait| !wait.is_zero());
         }
-        let is_first = |status: &TrialStatus| status.phase == Phase::Pending && status.disruptions == 0;
-        let is_awaited = study.report_timeout.is_some() || !study.core.pruners.0.is_empty();
-        if is_awaited || !trial.status.as_ref().is_some_and(is_first) {
-            return None;
-        }
-        if memory.may_tell_start() {
+        // Whoever was told that it waits is told that it does not.
+        let is_first =
+            |status: &TrialStatus| (status.phase, status.disruptions, &status.message) == (Phase::Pending, 0, &None);
+        if !trial.status.as_ref().is_some_and(is_first) || memory.may_tell_start(at_once) {
             return None;
         }
         starts.retain(|_, start| start.seen.elapsed() < LEFT);
@@ -55,6 +52,7 @@ impl Untold {
     /// Keeps what is known of a Trial and not written.
     pub fn keep(&self, trial: &Trial, status: TrialStatus) {
         if let Some(start) = self.starts().get_mut(&trial.uid().unwrap_or_default()) {
+            start.recorded = trial.status.clone();
             let is_known = start.known.as_ref().is_some_and(|known| known.status.as_ref() == Some(&status));
             if !is_known {
                 start.known = Some(Arc::new(Trial { status: Some(status), ..trial.clone() }));
@@ -97,19 +95,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::api::StudySpec;
-    use crate::validate::validate;
-
-    fn study(more: serde_json::Value) -> ValidStudy {
-        let mut spec = json!({
-            "objectives": [{"metric": "score", "direction": "Maximize"}],
-            "parameters": [{"name": "x", "double": {"min": 0, "max": 1}}],
-            "maxTrials": 100, "parallelism": 50,
-            "jobTemplate": {"spec": {"template": {"spec": {"containers": [{"name": "trainer", "image": "x"}]}}}},
-        });
-        spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        validate("digits", &serde_json::from_value::<StudySpec>(spec).unwrap()).unwrap()
-    }
 
     fn trial(index: u32, version: &str, state: &str, status: serde_json::Value) -> Arc<Trial> {
         let spec = json!({"study": "digits", "index": index, "assignments": {}, "desiredState": state,
@@ -127,8 +112,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn of_many_starts_the_first_are_told_at_once_then_one_each_second_and_none_later_than_after_ten() {
-        let (study, memory, untold) = (study(json!({})), Memory::default(), Untold::default());
-        let waits = |index: u32| untold.wait(&pending(index), &study, &memory);
+        let (memory, untold) = (Memory::default(), Untold::default());
+        let waits = |index: u32| untold.wait(&pending(index), &memory, 10);
         assert!((0..10).all(|index| waits(index).is_none()));
         assert_eq!(waits(10), Some(UNTOLD));
         tokio::time::advance(Duration::from_secs(1)).await;
@@ -140,26 +125,20 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_start_is_told_at_once_where_reports_are_waited_for_or_something_happened_before() {
-        let pruner = json!({"pruner": {"median": {}}});
+    async fn a_start_is_told_at_once_where_something_was_told_before() {
         let (memory, untold) = (Memory::default(), Untold::default());
-        let plain = study(json!({}));
-        while memory.may_tell_start() {}
-        assert!(untold.wait(&pending(1), &plain, &memory).is_some());
-        for awaiting in [study(pruner), study(json!({"reportTimeout": "5m"}))] {
-            assert_eq!(untold.wait(&pending(2), &awaiting, &memory), None);
-        }
-        for status in [json!({"phase": "Running"}), json!({"phase": "Pending", "disruptions": 1})] {
-            assert_eq!(untold.wait(&trial(3, "1", "Running", status), &plain, &memory), None);
+        assert!(untold.wait(&pending(1), &memory, 0).is_some());
+        let waited = json!({"phase": "Pending", "message": "Unschedulable: 0/4 nodes have a free nvidia.com/gpu"});
+        for status in [json!({"phase": "Running"}), json!({"phase": "Pending", "disruptions": 1}), waited] {
+            assert_eq!(untold.wait(&trial(2, "1", "Running", status), &memory, 0), None);
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_known_of_a_start_outlives_a_change_of_its_spec_and_yields_to_what_is_recorded() {
-        let (study, memory, untold) = (study(json!({})), Memory::default(), Untold::default());
-        while memory.may_tell_start() {}
+        let (memory, untold) = (Memory::default(), Untold::default());
         let recorded = pending(1);
-        untold.wait(&recorded, &study, &memory).unwrap();
+        untold.wait(&recorded, &memory, 0).unwrap();
         assert!(Arc::ptr_eq(&untold.known(&recorded), &recorded), "nothing is known yet");
         let running: TrialStatus = serde_json::from_value(json!({"phase": "Running"})).unwrap();
         untold.keep(&recorded, running.clone());

@@ -34,6 +34,13 @@ pub struct ValidStudy {
     pub warnings: Vec<Problem>,
 }
 
+impl ValidStudy {
+    /// Whether something is to be done about a running trial's reports.
+    pub fn awaits_reports(&self) -> bool {
+        self.report_timeout.is_some() || !self.core.pruners.0.is_empty()
+    }
+}
+
 /// The fields of a Study in the order of their problems.
 const ORDER: [&str; 16] = [
     "metadata",

@@ -62,9 +62,8 @@ impl Caller {
         self.call(what, "PATCH", path, "merge-patch+json", body).await
     }
 
-    async fn apply_status(&mut self, what: &str, path: &str, body: Value) -> Value {
-        let path = format!("{path}/status?fieldManager=sweep-operator&force=true");
-        self.call(what, "PATCH", &path, "apply-patch+yaml", body).await
+    async fn merge_status(&mut self, what: &str, path: &str, body: Value) -> Value {
+        self.merge(what, &format!("{path}/status?fieldManager=sweep-operator"), body).await
     }
 
     async fn delete(&mut self, what: &str, path: &str, body: Value) -> Value {
@@ -166,36 +165,37 @@ async fn script(client: Client) -> Vec<String> {
     let uid = created["metadata"]["uid"].clone();
     let version = created["metadata"]["resourceVersion"].clone();
     let status = |version: &Value, message: &str| {
-        json!({"apiVersion": "sweep-operator.dev/v1alpha1", "kind": "Trial", "metadata": {"uid": uid, "resourceVersion": version},
+        json!({"metadata": {"uid": uid, "resourceVersion": version},
             "status": {"phase": "Pending", "message": message}})
     };
-    let written = c.apply_status("a status", &one, status(&version, "one")).await;
+    let written = c.merge_status("a status", &one, status(&version, "one")).await;
     c.note("its generation after a status", &written["metadata"]["generation"]);
-    c.apply_status("a status at an old version", &one, status(&version, "two")).await;
+    c.merge_status("a status at an old version", &one, status(&version, "two")).await;
     let version = written["metadata"]["resourceVersion"].clone();
-    let same = c.apply_status("the same status", &one, status(&version, "one")).await;
+    let same = c.merge_status("the same status", &one, status(&version, "one")).await;
     c.note("no new version", &json!(same["metadata"]["resourceVersion"] == version));
     let next = c
-        .apply_status(
+        .merge_status(
             "another status",
             &one,
-            json!({"apiVersion": "sweep-operator.dev/v1alpha1", "kind": "Trial",
-        "metadata": {"uid": uid, "resourceVersion": version}, "status": {"phase": "Running"}}),
+            json!({"metadata": {"uid": uid, "resourceVersion": version}, "status": {"phase": "Running", "disruptions": 1}}),
         )
         .await;
-    c.note("what was left out is gone", &next["status"]["message"]);
-    c.apply_status(
+    c.note("what was left out stays", &next["status"]["message"]);
+    let version = next["metadata"]["resourceVersion"].clone();
+    let gone = json!({"metadata": {"uid": uid, "resourceVersion": version}, "status": {"message": null}});
+    let next = c.merge_status("a status without what it had", &one, gone).await;
+    c.note("what is null is gone", &next["status"]);
+    c.merge_status(
         "a status of another UID",
         &one,
-        json!({"apiVersion": "sweep-operator.dev/v1alpha1", "kind": "Trial",
-        "metadata": {"uid": "another"}, "status": {"phase": "Running"}}),
+        json!({"metadata": {"uid": "another"}, "status": {"phase": "Running"}}),
     )
     .await;
-    c.apply_status(
+    c.merge_status(
         "a status of nothing",
         &format!("{trials}/parity-0009"),
-        json!({"apiVersion": "sweep-operator.dev/v1alpha1",
-        "kind": "Trial", "metadata": {"uid": uid}, "status": {"phase": "Running"}}),
+        json!({"metadata": {"uid": uid}, "status": {"phase": "Running"}}),
     )
     .await;
     let version = next["metadata"]["resourceVersion"].clone();

@@ -294,6 +294,8 @@ impl World {
             concurrency: 16,
             // Some have to poll.
             max_log_streams: if self.scenario.seed.is_multiple_of(4) { 1 } else { 512 },
+            // Of some nobody is told at once.
+            starts_told: if self.scenario.seed.is_multiple_of(2) { 0 } else { 10 },
             lease: self.has(Class::LeaseLost).then(|| LeaseSettings {
                 name: "sweep-operator".to_owned(),
                 namespace: None,

@@ -1,6 +1,7 @@
 //! Finished Jobs are kept up to a limit, as a CronJob keeps them; the TTL is the other one.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::{StreamExt, stream};
 use k8s_openapi::api::batch::v1::Job;
@@ -20,18 +21,25 @@ const AT_ONCE: usize = 8;
 
 /// Removes the oldest finished Jobs beyond `finishedJobsHistoryLimit`: as many failed ones are kept as others. Only those go
 /// whose result is recorded, and the best Trial's stays while its Study runs. `busy` says that Trials are to be started:
-/// then so many as run at once are left for a quieter pass. Returns whether any were left.
+/// then so many as run at once are left for a quieter pass, or for a later one. Returns how long they may stay, where any were left.
 ///
 /// # Errors
 /// The API server's.
-pub async fn remove_old(study: &Study, status: &StudyStatus, busy: bool, context: &Context) -> Result<bool, Error> {
+pub async fn remove_old(
+    study: &Study,
+    status: &StudyStatus,
+    busy: bool,
+    context: &Context,
+) -> Result<Option<Duration>, Error> {
     let namespace = study.namespace().unwrap_or_default();
     let jobs = context.index.jobs.labelled(&namespace, &study.name_any());
     let kept = status.best.as_ref().filter(|_| status.ended.is_none()).map(|best| best.trial.as_str());
     let limit = study.spec.finished_jobs_history_limit.unwrap_or(DEFAULT_LIMIT);
     let excess = excess(&jobs, limit as usize, kept);
-    if busy && excess.len() <= study.spec.parallelism as usize {
-        return Ok(!excess.is_empty());
+    let memory = context.memory(study);
+    let may_be_left = busy && !excess.is_empty() && excess.len() <= study.spec.parallelism as usize;
+    if let Some(wait) = memory.leave_old_jobs(may_be_left) {
+        return Ok(Some(wait));
     }
     let mut removals = Vec::new();
     for job in excess {
@@ -47,7 +55,7 @@ pub async fn remove_old(study: &Study, status: &StudyStatus, busy: bool, context
     // Each is carried out, whatever became of the others.
     let removed: Vec<Result<(), Error>> = stream::iter(removals).buffer_unordered(AT_ONCE).collect().await;
     removed.into_iter().collect::<Result<(), Error>>()?;
-    Ok(false)
+    Ok(None)
 }
 
 /// Has the Trial that was the best of a running Study until now reconciled: its Job gets its TTL.

@@ -41,13 +41,9 @@ const LOOK_LATER: Duration = Duration::from_secs(60);
 
 /// One pass over a Study.
 pub async fn reconcile(study: Arc<Study>, context: Arc<Context>) -> Result<Option<Duration>, Error> {
-    if study.metadata.deletion_timestamp.is_some() {
-        return Ok(None);
-    }
     let memory = context.memory(&study);
-    if let Some(wait) = memory.begin_pass() {
-        return Ok(Some(wait));
-    }
+    tokio::time::sleep(memory.rest()).await;
+    let Some(study) = as_it_is_now(&study, &context) else { return Ok(None) };
     let now = (context.settings.clock)();
     let old = study.status.clone().unwrap_or_default();
     let valid = match accept::accept(&study, &context).await? {
@@ -68,6 +64,7 @@ pub async fn reconcile(study: Arc<Study>, context: Arc<Context>) -> Result<Optio
     } else {
         history.judged(&decision.stops);
     }
+    memory.looked_at(view.history.len());
     let gpus = valid.template.gpu.as_ref().map_or(0.0, |gpu| f64::from(gpu.count));
     stop(&decision.stops, &history, gpus, now, &context).await?;
     let mut status = next_status(&study, &valid, &view, &decision, &old, &context, now);
@@ -123,12 +120,20 @@ pub async fn reconcile(study: Arc<Study>, context: Arc<Context>) -> Result<Optio
     }
     best::keep(&study, &status, &memory, &context).await?;
     jobs::release_best(&study, &old, &status, &context);
-    let busy = places::wake(&study, &context) || decision.wants_trials || !decision.proposals.is_empty();
-    let are_left = jobs::remove_old(&study, &status, busy, &context).await?;
-    if are_left || obstacle.is_some() {
-        return Ok(Some(Duration::from_secs(1)));
+    let busy = places::wake(&study, &context) || !decision.proposals.is_empty();
+    if let Some(wait) = jobs::remove_old(&study, &status, busy, &context).await? {
+        look_again = look_again.min(wait);
+    }
+    if obstacle.is_some() {
+        look_again = look_again.min(Duration::from_secs(1));
     }
     Ok(Some(look_again.min(until_next_look(&decision, now))))
+}
+
+/// The Study as last seen; None where it is gone, or goes.
+fn as_it_is_now(study: &Study, context: &Context) -> Option<Arc<Study>> {
+    let now = context.index.studies.get(&study.namespace().unwrap_or_default(), &study.name_any())?;
+    (now.metadata.uid == study.metadata.uid && now.metadata.deletion_timestamp.is_none()).then_some(now)
 }
 
 /// How long a log is read after the operator has taken over before what was in it is taken to be known.

@@ -1,6 +1,6 @@
 //! The Trial controller: keeps a Trial's Job, and writes the Trial's status.
 //!
-//! observe -> [`decide`] -> (a start that nobody is told yet) | strays -> status -> apply.
+//! observe -> [`decide`] -> strays -> (a start that nobody is told yet) | status -> apply.
 
 mod apply;
 pub mod decide;
@@ -55,15 +55,15 @@ async fn pass(trial: &Arc<Trial>, asking: bool, context: &Context) -> Result<Opt
         scene.close(&study, &valid, context).await;
         decision = decide::decide(&scene.seen(&known, &valid));
     }
-    if let Some(wait) = scene.untold.filter(|_| is_start(&decision)) {
-        context.untold.keep(trial, decision.status);
-        return Ok(Some(decision.look_again.map_or(wait, |look_again| look_again.min(wait))));
-    }
     if decision.action == Action::Create && !is_accepted {
         // Nothing starts before somebody has mended the spec, which brings the Trial back here.
         return Ok(Some(Duration::from_secs(60)));
     }
     delete_strays(trial, &decision.status, &scene, context).await?;
+    if let Some(wait) = scene.untold.filter(|_| is_start(&decision)) {
+        context.untold.keep(trial, decision.status);
+        return Ok(Some(decision.look_again.map_or(wait, |look_again| look_again.min(wait))));
+    }
     let written = write_status(&**trial, trial.status.as_ref(), &decision.status, context).await?;
     context.untold.told(trial);
     announce(trial, &study, &decision, context).await;

@@ -136,14 +136,14 @@ pub async fn observe(
     let stopping = trial.spec.desired_state == DesiredState::Stopped;
     if let Some(pod) = pods::newest(&scene.pods) {
         let trainer = trainer(&scene.job, valid);
-        if !ended && !stopping && pods::has_log(pod, trainer) {
-            scene.untold = context.untold.wait(trial, valid, &context.memory(study));
+        if !ended && !stopping && pods::runs(pod, trainer) {
+            scene.untold = context.untold.wait(trial, &context.memory(study), context.settings.starts_told);
         }
         let reading = match (ended, stopping) {
             (true, _) => Reading::Rest,
-            // A start that nobody was told is not followed either.
+            // It started a moment ago, and was not followed.
             (false, true) if context.followers.begun(&pod.uid().unwrap_or_default()).is_none() => Reading::Rest,
-            (false, _) if scene.untold.is_some() => Reading::None,
+            (false, _) if scene.untold.is_some() && !valid.awaits_reports() => Reading::None,
             (false, _) => Reading::Follow,
         };
         (scene.reports, scene.log_tail) = read_pod(pod, valid, trainer, reading, ended || stopping, context).await;

@@ -49,23 +49,23 @@ pub async fn reconcile(trial: Arc<Trial>, context: Arc<Context>) -> Result<Optio
     }
 }
 
-/// Has those Trials of a Study ask for a place that may get one, as far as the watches have seen. Returns whether any waits.
+/// Has those Trials of a Study ask for a place that may get one, as far as the watches have seen. Returns whether any does.
 pub fn wake(study: &Study, context: &Context) -> bool {
     let namespace = study.namespace().unwrap_or_default();
     let unfinished = context.index.trials.unfinished_of(study);
-    let waiting: Vec<_> = unfinished.iter().filter(|trial| waits(trial, context)).collect();
-    if waiting.is_empty() {
+    if !unfinished.iter().any(|trial| waits(trial, context)) {
         return false;
     }
     let holders = holders(study, context);
-    // Of those that wait, the first by index, as many as there are places.
-    for trial in waiting {
-        if !is_place_free(trial, study, &holders, &unfinished) {
-            break;
+    let (mut earlier, mut any) = (0, false);
+    for trial in &unfinished {
+        if waits(trial, context) && is_place_free(trial, study, &holders, earlier) {
+            context.queues.start(&trial.name_any(), &namespace);
+            any = true;
         }
-        context.queues.start(&trial.name_any(), &namespace);
+        earlier += usize::from(is_to_start(trial, &holders));
     }
-    true
+    any
 }
 
 /// Whether a run of the Trial is recorded whose Job is not known to be there.
@@ -147,21 +147,23 @@ fn no_place(
     let mut holders = look.holders();
     holders.extend(pods);
     let limit = study.spec.parallelism;
-    (!is_place_free(trial, study, &holders, unfinished))
+    let earlier = unfinished.iter().filter(|other| other.spec.index < trial.spec.index);
+    let earlier = earlier.filter(|other| is_to_start(other, &holders)).count();
+    (!is_place_free(trial, study, &holders, earlier))
         .then(|| (Wait::ParallelismReached, format!("as many Trials run as parallelism {limit} allows")))
 }
 
-/// Whether fewer than `parallelism` others come before `trial`: the `holders` of Jobs, and those of a lower index that are
-/// not told to stop.
-fn is_place_free(trial: &Trial, study: &Study, holders: &BTreeSet<String>, unfinished: &[Arc<Trial>]) -> bool {
-    let name = trial.name_any();
-    let earlier = unfinished
-        .iter()
-        .filter(|other| other.spec.index < trial.spec.index && other.spec.desired_state == DesiredState::Running)
-        .filter(|other| other.metadata.name.as_ref().is_some_and(|name| !holders.contains(name)))
-        .count();
-    let others = holders.iter().filter(|holder| **holder != name).count() + earlier;
-    others < study.spec.parallelism as usize
+/// Whether fewer than `parallelism` others come before `trial`: the `holders` of Jobs, and those of a lower index that are still
+/// to start.
+fn is_place_free(trial: &Trial, study: &Study, holders: &BTreeSet<String>, earlier: usize) -> bool {
+    let is_holder = trial.metadata.name.as_ref().is_some_and(|name| holders.contains(name));
+    holders.len() - usize::from(is_holder) + earlier < study.spec.parallelism as usize
+}
+
+/// Whether a Trial that has not ended holds no place yet, and is not told to stop.
+fn is_to_start(trial: &Trial, holders: &BTreeSet<String>) -> bool {
+    trial.spec.desired_state == DesiredState::Running
+        && trial.metadata.name.as_ref().is_some_and(|name| !holders.contains(name))
 }
 
 /// Creates the Job of the recorded run.

@@ -125,7 +125,7 @@ fn ended(job: &Job, end: &JobEnd, pods: &Pods, is_kept: bool) -> End {
         how,
         is_settled: pod.is_some_and(pods::has_ended) || is_told_by_fellow,
         awaits_reports: !is_told_by_fellow,
-        trainer_began: None,
+        trainer_began: pod.and_then(|pod| pods::trainer_began(pod, trainer)),
         trainer_ended: pod.and_then(|pod| pods::trainer_end(pod, trainer)),
         is_noted: job.labels().contains_key(LABEL_RECORDED) && (is_kept || has_ttl(job)),
     }

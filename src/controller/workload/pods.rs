@@ -120,9 +120,20 @@ pub fn is_starting(pod: &Pod, trainer: &str) -> bool {
     matches!(state(pod, trainer), PodState::Waiting { why: Wait::Starting, .. })
 }
 
+/// Whether its trainer runs.
+pub fn runs(pod: &Pod, trainer: &str) -> bool {
+    matches!(state(pod, trainer), PodState::Running(_))
+}
+
 /// Whether the pod's end is known, and with it how its containers ended.
 pub fn has_ended(pod: &Pod) -> bool {
     matches!(pod.status.as_ref().and_then(|status| status.phase.as_deref()), Some("Succeeded" | "Failed"))
+}
+
+/// When the trainer that has ended had begun, by its node's clock, in whole seconds.
+pub fn trainer_began(pod: &Pod, trainer: &str) -> Option<Timestamp> {
+    let ended = containers(pod).find(|container| container.name == trainer).and_then(terminated)?;
+    ended.started_at.as_ref().map(|time| time.0)
 }
 
 /// When the trainer ended, by its node's clock, in whole seconds.

@@ -389,6 +389,7 @@ impl Life<'_> {
         self.note_log();
         let divergence = reason::divergence(&self.terms.objective.metric, &self.state.series);
         self.state.reported_at_end = self.has_reported_at_end(end);
+        self.state.started = self.state.started.or(end.trainer_began);
         match &end.how {
             How::Disrupted(why) => self.next_run(Reason::Disrupted, why),
             How::Vanished => self.next_run(Reason::ResultLost, "its pod had vanished before it was known how it ended"),
