@@ -136,7 +136,7 @@ pub async fn observe(
     let stopping = trial.spec.desired_state == DesiredState::Stopped;
     if let Some(pod) = pods::newest(&scene.pods) {
         let trainer = trainer(&scene.job, valid);
-        if !ended && !stopping && pods::runs(pod, trainer) {
+        if !ended && !stopping && pods::has_log(pod, trainer) {
             scene.untold = context.untold.wait(trial, &context.memory(study), context.settings.starts_told);
         }
         let reading = match (ended, stopping) {

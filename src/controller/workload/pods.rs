@@ -120,11 +120,6 @@ pub fn is_starting(pod: &Pod, trainer: &str) -> bool {
     matches!(state(pod, trainer), PodState::Waiting { why: Wait::Starting, .. })
 }
 
-/// Whether its trainer runs.
-pub fn runs(pod: &Pod, trainer: &str) -> bool {
-    matches!(state(pod, trainer), PodState::Running(_))
-}
-
 /// Whether the pod's end is known, and with it how its containers ended.
 pub fn has_ended(pod: &Pod) -> bool {
     matches!(pod.status.as_ref().and_then(|status| status.phase.as_deref()), Some("Succeeded" | "Failed"))
