@@ -1,5 +1,5 @@
-//! What is remembered of each Study from pass to pass. It makes the next pass faster, never different, and nothing in it is
-//! needed for a right answer after a restart. It is dropped when its Study goes.
+//! What is remembered of each Study from pass to pass. It makes the next pass faster or rarer, its decision never different, and
+//! nothing in it is needed for a right answer after a restart. It is dropped when its Study goes.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -89,8 +89,9 @@ impl Memory {
     }
 
     /// How long to wait until a pass may begin.
-    pub fn rest(&self) -> Duration {
-        self.notes().next_pass.map_or(Duration::ZERO, |next| next.saturating_duration_since(Instant::now()))
+    pub fn rest(&self) -> Option<Duration> {
+        let next = self.notes().next_pass?;
+        Some(next.saturating_duration_since(Instant::now())).filter(|rest| !rest.is_zero())
     }
 
     /// A pass has looked at so many Trials.
@@ -172,8 +173,8 @@ impl Memory {
         wait
     }
 
-    /// Whether one more start may be told at once, then that one is counted: `at_once` of them, and one more each second.
-    pub fn may_tell_start(&self, at_once: u32) -> bool {
+    /// Takes one of the starts that are told at once, where there is one: `at_once` of them, and one more each second.
+    pub fn takes_start(&self, at_once: u32) -> bool {
         let (mut notes, second) = (self.notes(), Duration::from_secs(1));
         let now = Instant::now();
         let next = notes.starts_told.map_or(now, |until| until.max(now)) + second;
@@ -202,4 +203,35 @@ impl Memory {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pass_rests_for_each_trial_that_it_looked_at_and_never_long() {
+        let memory = Memory::default();
+        assert_eq!(memory.rest(), None);
+        memory.looked_at(2_000);
+        assert_eq!(memory.rest(), Some(Duration::from_millis(20)));
+        memory.looked_at(1_000_000);
+        assert_eq!(memory.rest(), Some(LONGEST_REST));
+        tokio::time::advance(LONGEST_REST).await;
+        assert_eq!(memory.rest(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn old_jobs_are_left_for_half_a_minute_and_not_again_before_they_are_removed() {
+        let memory = Memory::default();
+        assert_eq!(memory.leave_old_jobs(true), Some(JOBS_LEFT));
+        tokio::time::advance(Duration::from_secs(29)).await;
+        assert_eq!(memory.leave_old_jobs(true), Some(Duration::from_secs(1)));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(memory.leave_old_jobs(true), None, "they are removed now");
+        assert_eq!(memory.leave_old_jobs(true), Some(JOBS_LEFT), "those are others");
+        tokio::time::advance(Duration::from_secs(20)).await;
+        assert_eq!(memory.leave_old_jobs(false), None);
+        assert_eq!(memory.leave_old_jobs(true), Some(JOBS_LEFT));
+    }
 }

@@ -89,6 +89,9 @@ mod tests {
         let patch =
             json!({"phase": "Running", "message": null, "run": {"attempts": 1, "podUid": "p"}, "steps": [1, 3]});
         assert_eq!(changes(&old, &new), patch);
+        let next_run = json!({"phase": "Pending", "run": {"number": 2, "attempts": 0}});
+        let run = json!({"number": 2, "attempts": 0, "podUid": null});
+        assert_eq!(changes(&new, &next_run), json!({"phase": "Pending", "run": run, "steps": null}));
         assert_eq!(changes(&Value::Null, &new), new);
         assert_eq!(changes(&new, &new), json!({}));
     }

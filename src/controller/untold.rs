@@ -14,8 +14,8 @@ use crate::api::{Phase, Trial, TrialStatus};
 /// How long a start may stay untold.
 const UNTOLD: Duration = Duration::from_secs(10);
 
-/// After so long an entry is that of a Trial that is gone.
-const LEFT: Duration = Duration::from_secs(60);
+/// After so long an entry is that of a Trial that is gone: whatever the API server refuses, it was tried again since.
+const FORGOTTEN: Duration = Duration::from_secs(3600);
 
 /// The Trials whose start is seen and not told yet, by UID.
 #[derive(Clone, Default)]
@@ -30,21 +30,18 @@ struct Start {
 }
 
 impl Untold {
-    /// How long the start of a Trial's first run may stay untold; None where it is to be told now, or was. Of the starts of a
-    /// Study `at_once` are told at once, and one more each second.
-    pub fn wait(&self, trial: &Trial, memory: &Memory, at_once: u32) -> Option<Duration> {
+    /// Puts off the telling of a Trial's start: for how long, or None where it is to be told now, or was. Of the starts of a Study
+    /// `at_once` are told at once, and of those that follow one each second.
+    pub fn put_off(&self, trial: &Trial, memory: &Memory, at_once: u32) -> Option<Duration> {
         let mut starts = self.starts();
         let uid = trial.uid().unwrap_or_default();
         if let Some(start) = starts.get(&uid) {
             return Some(UNTOLD.saturating_sub(start.seen.elapsed())).filter(|wait| !wait.is_zero());
         }
-        // Whoever was told that it waits is told that it does not.
-        let is_first =
-            |status: &TrialStatus| (status.phase, status.disruptions, &status.message) == (Phase::Pending, 0, &None);
-        if !trial.status.as_ref().is_some_and(is_first) || memory.may_tell_start(at_once) {
+        if !is_news(trial) || memory.takes_start(at_once) {
             return None;
         }
-        starts.retain(|_, start| start.seen.elapsed() < LEFT);
+        starts.retain(|_, start| start.seen.elapsed() < FORGOTTEN);
         starts.insert(uid, Start { seen: Instant::now(), recorded: trial.status.clone(), known: None });
         Some(UNTOLD)
     }
@@ -58,6 +55,11 @@ impl Untold {
                 start.known = Some(Arc::new(Trial { status: Some(status), ..trial.clone() }));
             }
         }
+    }
+
+    /// Whether more is known of a Trial than is recorded.
+    pub fn has(&self, trial: &Trial) -> bool {
+        self.starts().contains_key(trial.metadata.uid.as_deref().unwrap_or_default())
     }
 
     /// The Trial with what is known of it.
@@ -89,6 +91,13 @@ impl Untold {
     }
 }
 
+/// Whether nobody was told anything of the Trial yet but that its run is recorded: whoever was told that it waits is told that
+/// it does not.
+pub fn is_news(trial: &Trial) -> bool {
+    let told = |status: &TrialStatus| (status.phase, status.disruptions, &status.message) != (Phase::Pending, 0, &None);
+    !trial.status.as_ref().is_none_or(told)
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -113,7 +122,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn of_many_starts_the_first_are_told_at_once_then_one_each_second_and_none_later_than_after_ten() {
         let (memory, untold) = (Memory::default(), Untold::default());
-        let waits = |index: u32| untold.wait(&pending(index), &memory, 10);
+        let waits = |index: u32| untold.put_off(&pending(index), &memory, 10);
         assert!((0..10).all(|index| waits(index).is_none()));
         assert_eq!(waits(10), Some(UNTOLD));
         tokio::time::advance(Duration::from_secs(1)).await;
@@ -127,10 +136,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_start_is_told_at_once_where_something_was_told_before() {
         let (memory, untold) = (Memory::default(), Untold::default());
-        assert!(untold.wait(&pending(1), &memory, 0).is_some());
+        assert!(untold.put_off(&pending(1), &memory, 0).is_some());
         let waited = json!({"phase": "Pending", "message": "Unschedulable: 0/4 nodes have a free nvidia.com/gpu"});
         for status in [json!({"phase": "Running"}), json!({"phase": "Pending", "disruptions": 1}), waited] {
-            assert_eq!(untold.wait(&trial(2, "1", "Running", status), &memory, 0), None);
+            assert_eq!(untold.put_off(&trial(2, "1", "Running", status), &memory, 0), None);
         }
     }
 
@@ -138,7 +147,7 @@ mod tests {
     async fn what_is_known_of_a_start_outlives_a_change_of_its_spec_and_yields_to_what_is_recorded() {
         let (memory, untold) = (Memory::default(), Untold::default());
         let recorded = pending(1);
-        untold.wait(&recorded, &memory, 0).unwrap();
+        untold.put_off(&recorded, &memory, 0).unwrap();
         assert!(Arc::ptr_eq(&untold.known(&recorded), &recorded), "nothing is known yet");
         let running: TrialStatus = serde_json::from_value(json!({"phase": "Running"})).unwrap();
         untold.keep(&recorded, running.clone());

@@ -95,6 +95,8 @@ struct Run {
     step: u64,
     next: Instant,
     heartbeat: Instant,
+    /// When its trainer began, as its node writes it.
+    began: Option<String>,
     state: RunState,
 }
 
@@ -330,8 +332,15 @@ impl Cluster {
                 *attempt += 1;
                 store.promises.started(&uid, &trial, &script);
                 let start = now + self.soon(300, 5_000);
-                let run =
-                    Run { key: key.clone(), script, step: 0, next: start, heartbeat: start, state: RunState::Waiting };
+                let run = Run {
+                    key: key.clone(),
+                    script,
+                    step: 0,
+                    next: start,
+                    heartbeat: start,
+                    began: None,
+                    state: RunState::Waiting,
+                };
                 self.runs.insert(uid.clone(), run);
             }
             let Some(mut run) = self.runs.remove(&uid) else { continue };
@@ -375,6 +384,7 @@ impl Cluster {
                     run.next = now + run.script.step_time;
                     run.heartbeat = now;
                     let at = seconds(store.now());
+                    run.began = Some(at.clone());
                     self.logs.entry(uid.to_owned()).or_default();
                     let _ = store.update(Actor::Cluster, "run", &run.key, |pod| {
                         let running = |name: &str| json!([{"name": name, "image": "i", "imageID": "", "ready": true, "restartCount": 0, "state": {"running": {"startedAt": at}}}]);
@@ -498,6 +508,7 @@ impl Cluster {
             self.logged.send_modify(|n| *n += 1);
         }
         let killed_at = self.muted.get(uid).map(|(step, _)| *step);
+        let began = run.began.clone();
         let reported = killed_at.unwrap_or(run.step);
         let points = (1..=reported).map(|step| Observation { step, value: run.script.value(step) });
         let summary = Summary {
@@ -517,7 +528,7 @@ impl Cluster {
             if let Some(code) = code {
                 let reason = if code == 0 { "Completed" } else { "Error" };
                 let ended = |name: &str, code: i32, message: &str| json!([{"name": name, "image": "i", "imageID": "", "ready": false, "restartCount": 0,
-                    "state": {"terminated": {"exitCode": code, "reason": reason, "finishedAt": now, "message": message}}}]);
+                    "state": {"terminated": {"exitCode": code, "reason": reason, "startedAt": began, "finishedAt": now, "message": message}}}]);
                 pod["status"]["initContainerStatuses"] = ended("sweep-sidecar", if killed_at.is_some() { 137 } else { 0 }, &message);
                 pod["status"]["containerStatuses"] = ended("trainer", code, "");
             }

@@ -62,6 +62,8 @@ pub struct Scenario {
     pub edits: Vec<(Duration, Edit)>,
     /// The operator is killed after every so many calls, beside what the classes say.
     pub kill_after: Option<u64>,
+    /// How many starts are told at once.
+    pub starts_told: u32,
     /// A protection that is taken out.
     pub removed: Option<Removed>,
 }
@@ -79,6 +81,8 @@ impl Scenario {
             window: Duration::from_secs(300),
             edits: Vec::new(),
             kill_after: None,
+            // Others than those that the seed decides on.
+            starts_told: [0, 10, 1][(seed / 4 % 3) as usize],
             removed: None,
         }
     }
@@ -123,6 +127,7 @@ impl Scenario {
             window,
             edits,
             kill_after: None,
+            starts_told: [0, 10, 1][below(3) as usize],
             removed: None,
             classes,
         }
@@ -294,8 +299,7 @@ impl World {
             concurrency: 16,
             // Some have to poll.
             max_log_streams: if self.scenario.seed.is_multiple_of(4) { 1 } else { 512 },
-            // Of some nobody is told at once.
-            starts_told: if self.scenario.seed.is_multiple_of(2) { 0 } else { 10 },
+            starts_told: self.scenario.starts_told,
             lease: self.has(Class::LeaseLost).then(|| LeaseSettings {
                 name: "sweep-operator".to_owned(),
                 namespace: None,

@@ -42,7 +42,9 @@ const LOOK_LATER: Duration = Duration::from_secs(60);
 /// One pass over a Study.
 pub async fn reconcile(study: Arc<Study>, context: Arc<Context>) -> Result<Option<Duration>, Error> {
     let memory = context.memory(&study);
-    tokio::time::sleep(memory.rest()).await;
+    if let Some(rest) = memory.rest() {
+        tokio::time::sleep(rest).await;
+    }
     let Some(study) = as_it_is_now(&study, &context) else { return Ok(None) };
     let now = (context.settings.clock)();
     let old = study.status.clone().unwrap_or_default();
@@ -94,7 +96,7 @@ pub async fn reconcile(study: Arc<Study>, context: Arc<Context>) -> Result<Optio
             status = next_status(&study, &valid, &view, &decision, &old, &context, now);
         }
     }
-    if let Some(message) = job_conflict(&history) {
+    if let Some(message) = told(&history, "NameConflict") {
         status = not_ready(&status, "NameConflict", &message, study.metadata.generation, now);
     }
     if let Some(Obstacle::Foreign(message)) = &obstacle {
@@ -120,7 +122,9 @@ pub async fn reconcile(study: Arc<Study>, context: Arc<Context>) -> Result<Optio
     }
     best::keep(&study, &status, &memory, &context).await?;
     jobs::release_best(&study, &old, &status, &context);
-    let busy = places::wake(&study, &context) || !decision.proposals.is_empty();
+    let starts = places::wake(&study, &context) || !decision.proposals.is_empty();
+    // A quota may have no room for another Job before an old one goes.
+    let busy = starts && told(&history, "JobRefused").is_none();
     if let Some(wait) = jobs::remove_old(&study, &status, busy, &context).await? {
         look_again = look_again.min(wait);
     }
@@ -157,12 +161,12 @@ fn catches_up(history: &History, now: Timestamp, context: &Context) -> bool {
     statuses.filter(|status| status.phase == Phase::Running).any(is_unread)
 }
 
-/// What a Trial says whose Job's name is taken.
-fn job_conflict(history: &History) -> Option<String> {
+/// What an unfinished Trial says that waits for this reason.
+fn told(history: &History, reason: &str) -> Option<String> {
     let statuses = history.objects().filter_map(|trial| trial.status.as_ref());
     let unfinished = statuses.filter(|status| !status.phase.is_finished());
     let mut conditions = unfinished.flat_map(|status| &status.conditions);
-    Some(conditions.find(|condition| condition.reason == "NameConflict")?.message.clone())
+    Some(conditions.find(|condition| condition.reason == reason)?.message.clone())
 }
 
 /// What has the name of the next Trial.

@@ -16,7 +16,8 @@ use super::context::Context;
 use super::error::Error;
 use super::look::is_finished;
 use super::objects::{is_owned_by, write_status};
-use crate::api::{DesiredState, Phase, Study, Trial};
+use super::untold::is_news;
+use crate::api::{DesiredState, Study, Trial};
 use crate::validate::{ValidStudy, validate, validate_immutable};
 use apply::{announce, apply, delete_strays, is_current};
 pub use apply::{delete, post_job};
@@ -60,7 +61,7 @@ async fn pass(trial: &Arc<Trial>, asking: bool, context: &Context) -> Result<Opt
         return Ok(Some(Duration::from_secs(60)));
     }
     delete_strays(trial, &decision.status, &scene, context).await?;
-    if let Some(wait) = scene.untold.filter(|_| is_start(&decision)) {
+    if let Some(wait) = scene.put_off.filter(|_| is_news(trial) && is_start(&decision)) {
         context.untold.keep(trial, decision.status);
         return Ok(Some(decision.look_again.map_or(wait, |look_again| look_again.min(wait))));
     }
@@ -81,8 +82,7 @@ async fn pass(trial: &Arc<Trial>, asking: bool, context: &Context) -> Result<Opt
 /// Whether all that a decision tells is that the Trial's first run has started.
 fn is_start(decision: &Decision) -> bool {
     let status = &decision.status;
-    status.phase == Phase::Running
-        && (status.disruptions, &status.message, &decision.action) == (0, &None, &Action::None)
+    !status.phase.is_finished() && (status.disruptions, &status.message, &decision.action) == (0, &None, &Action::None)
 }
 
 /// How long to wait for the watch to bring what somebody else has written; it asks for the next pass itself.

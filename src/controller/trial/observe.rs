@@ -35,7 +35,7 @@ pub struct Scene {
     checkpoint: bool,
     is_best: bool,
     /// How long nobody need be told that the trainer runs.
-    pub untold: Option<Duration>,
+    pub put_off: Option<Duration>,
     completion: Timestamp,
     now: Timestamp,
 }
@@ -108,7 +108,7 @@ pub async fn observe(
         trouble: None,
         checkpoint: false,
         is_best: is_best(trial, study),
-        untold: None,
+        put_off: None,
         completion: now,
         now,
     };
@@ -137,13 +137,13 @@ pub async fn observe(
     if let Some(pod) = pods::newest(&scene.pods) {
         let trainer = trainer(&scene.job, valid);
         if !ended && !stopping && pods::has_log(pod, trainer) {
-            scene.untold = context.untold.wait(trial, &context.memory(study), context.settings.starts_told);
+            scene.put_off = context.untold.put_off(trial, &context.memory(study), context.settings.starts_told);
         }
         let reading = match (ended, stopping) {
             (true, _) => Reading::Rest,
-            // It started a moment ago, and was not followed.
-            (false, true) if context.followers.begun(&pod.uid().unwrap_or_default()).is_none() => Reading::Rest,
-            (false, _) if scene.untold.is_some() && !valid.awaits_reports() => Reading::None,
+            // It started a moment ago, and may not be followed yet.
+            (false, true) if context.untold.has(trial) && !valid.awaits_reports() => Reading::Rest,
+            (false, _) if scene.put_off.is_some() && !valid.awaits_reports() => Reading::None,
             (false, _) => Reading::Follow,
         };
         (scene.reports, scene.log_tail) = read_pod(pod, valid, trainer, reading, ended || stopping, context).await;

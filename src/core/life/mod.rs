@@ -273,6 +273,12 @@ impl Life<'_> {
         if let Some(attempt) = attempt {
             self.note_attempt(attempt);
         }
+        let began = match stage {
+            Stage::Running { since, .. } => Some(*since),
+            Stage::Ended(end) => end.trainer_began,
+            _ => None,
+        };
+        self.state.started = self.state.started.or(began);
         if is_stopped {
             // A trainer that has ended by itself was not stopped, whatever was wished: its success is a result.
             match stage {
@@ -330,7 +336,6 @@ impl Life<'_> {
             }
             Stage::Running { since, is_leaving, stuck } => {
                 self.state.phase = Phase::Running;
-                self.state.started = self.state.started.or(Some(*since));
                 if let Some(message) = self.hung(*since).filter(|_| !is_leaving) {
                     self.note_reports();
                     self.note_log();
@@ -389,7 +394,6 @@ impl Life<'_> {
         self.note_log();
         let divergence = reason::divergence(&self.terms.objective.metric, &self.state.series);
         self.state.reported_at_end = self.has_reported_at_end(end);
-        self.state.started = self.state.started.or(end.trainer_began);
         match &end.how {
             How::Disrupted(why) => self.next_run(Reason::Disrupted, why),
             How::Vanished => self.next_run(Reason::ResultLost, "its pod had vanished before it was known how it ended"),
