@@ -216,6 +216,8 @@ impl Promises {
                 self.hold(3, truth.is_some() && value == truth, || {
                     format!("{name} has succeeded with {value:?}, the trainer says {truth:?}")
                 });
+                // However late its start was told.
+                self.hold(3, status["startTime"].is_string(), || format!("{name} has succeeded, and has no startTime"));
             }
             "Failed" if reason == "TrainerFailed" => {
                 let failed = pods.iter().any(|pod| {
