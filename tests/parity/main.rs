@@ -166,7 +166,7 @@ async fn script(client: Client) -> Vec<String> {
     let version = created["metadata"]["resourceVersion"].clone();
     let status = |version: &Value, message: &str| {
         json!({"metadata": {"uid": uid, "resourceVersion": version},
-            "status": {"phase": "Pending", "message": message}})
+            "status": {"phase": "Pending", "message": message, "run": {"number": 1, "job": "parity-0000", "jobUid": "u"}}})
     };
     let written = c.merge_status("a status", &one, status(&version, "one")).await;
     c.note("its generation after a status", &written["metadata"]["generation"]);
@@ -174,18 +174,10 @@ async fn script(client: Client) -> Vec<String> {
     let version = written["metadata"]["resourceVersion"].clone();
     let same = c.merge_status("the same status", &one, status(&version, "one")).await;
     c.note("no new version", &json!(same["metadata"]["resourceVersion"] == version));
-    let next = c
-        .merge_status(
-            "another status",
-            &one,
-            json!({"metadata": {"uid": uid, "resourceVersion": version}, "status": {"phase": "Running", "disruptions": 1}}),
-        )
-        .await;
-    c.note("what was left out stays", &next["status"]["message"]);
-    let version = next["metadata"]["resourceVersion"].clone();
-    let gone = json!({"metadata": {"uid": uid, "resourceVersion": version}, "status": {"message": null}});
-    let next = c.merge_status("a status without what it had", &one, gone).await;
-    c.note("what is null is gone", &next["status"]);
+    let gone = json!({"metadata": {"uid": uid, "resourceVersion": version},
+        "status": {"phase": "Running", "message": null, "run": {"jobUid": null}}});
+    let next = c.merge_status("another status", &one, gone).await;
+    c.note("what is null is gone, what is left out stays", &next["status"]);
     c.merge_status(
         "a status of another UID",
         &one,
