@@ -17,7 +17,7 @@ use super::slim::Slim;
 use super::trial::decide::is_unfinished;
 use crate::api::{LABEL_RECORDED, LABEL_STUDY, LABEL_TRIAL, Study, Trial, trial_name};
 
-/// A Study is looked at so often at most, and a look may take half of the time at most.
+/// A Study is looked at so often at most, and a look may take a third of the time at most.
 const INTERVAL: Duration = Duration::from_millis(300);
 
 /// How long a look is good for.
@@ -112,7 +112,7 @@ impl Looks {
         self.ask_for_the_others(study, &unfinished_before, &seen, &trials, context).await?;
         // After the Trials: the Job of one that was created in between is seen, if only as that of an unknown Trial.
         let holders = jobs(&namespace, &name, context).await?;
-        self.due = Some(Instant::now().max(at + INTERVAL).max(at + at.elapsed() * 2));
+        self.due = Some(Instant::now().max(at + INTERVAL).max(at + at.elapsed() * 3));
         Ok(self.last.insert(Look { at, holders }))
     }
 
