@@ -84,8 +84,7 @@ impl Context {
     /// Trials: without turns one could create the Job of a run that another has just found lost.
     pub async fn turn(&self, trial: &Trial) -> Option<(OwnedMutexGuard<()>, Arc<Trial>)> {
         let turn = self.turns.lock_of(trial).lock_owned().await;
-        let live = self.index.trials.get(&trial.namespace().unwrap_or_default(), &trial.name_any())?;
-        (live.metadata.uid == trial.metadata.uid).then_some((turn, live))
+        Some((turn, self.index.trials.now(trial)?))
     }
 
     /// What is remembered of a Study.

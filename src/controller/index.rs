@@ -269,6 +269,12 @@ impl<K: Indexed> Kept<K> {
         self.objects().all.get(namespace, name).cloned()
     }
 
+    /// `object` as last seen; None where it is gone, or another has its name.
+    pub fn now(&self, object: &impl ResourceExt) -> Option<Arc<K>> {
+        let now = self.get(&object.namespace().unwrap_or_default(), &object.name_any())?;
+        (now.meta().uid == object.meta().uid).then_some(now)
+    }
+
     /// What `owner` owns, by name.
     pub fn owned_by(&self, owner: &impl ResourceExt) -> Vec<Arc<K>> {
         self.group(owner.meta().uid.as_deref().unwrap_or_default())

@@ -185,7 +185,7 @@ async fn jobs(namespace: &str, study: &str, context: &Context) -> Result<BTreeMa
     // Only which there are: one that was seen to have ended is not unfinished again, and templates may be large.
     for job in call(api.list_metadata(&params)).await?.items {
         let name = job.name_any();
-        let seen = context.index.jobs.get(namespace, &name).filter(|seen| seen.metadata.uid == job.metadata.uid);
+        let seen = context.index.jobs.now(&job);
         if job.metadata.deletion_timestamp.is_some() || seen.is_none_or(|seen| is_unfinished(&seen)) {
             let trial = job.labels().get(LABEL_TRIAL).cloned().unwrap_or_else(|| name.clone());
             holders.entry(trial).or_default().insert(name);

@@ -36,9 +36,8 @@ pub async fn remove_old(
     let kept = status.best.as_ref().filter(|_| status.ended.is_none()).map(|best| best.trial.as_str());
     let limit = study.spec.finished_jobs_history_limit.unwrap_or(DEFAULT_LIMIT);
     let excess = excess(&jobs, limit as usize, kept);
-    let memory = context.memory(study);
     let may_be_left = busy && !excess.is_empty() && excess.len() <= study.spec.parallelism as usize;
-    if let Some(wait) = memory.leave_old_jobs(may_be_left) {
+    if let Some(wait) = context.memory(study).leave_old_jobs(may_be_left) {
         return Ok(Some(wait));
     }
     let mut removals = Vec::new();

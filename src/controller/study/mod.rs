@@ -45,7 +45,8 @@ pub async fn reconcile(study: Arc<Study>, context: Arc<Context>) -> Result<Optio
     if let Some(rest) = memory.rest() {
         tokio::time::sleep(rest).await;
     }
-    let Some(study) = as_it_is_now(&study, &context) else { return Ok(None) };
+    let now = context.index.studies.now(&*study);
+    let Some(study) = now.filter(|study| study.metadata.deletion_timestamp.is_none()) else { return Ok(None) };
     let now = (context.settings.clock)();
     let old = study.status.clone().unwrap_or_default();
     let valid = match accept::accept(&study, &context).await? {
@@ -132,12 +133,6 @@ pub async fn reconcile(study: Arc<Study>, context: Arc<Context>) -> Result<Optio
         look_again = look_again.min(Duration::from_secs(1));
     }
     Ok(Some(look_again.min(until_next_look(&decision, now))))
-}
-
-/// The Study as last seen; None where it is gone, or goes.
-fn as_it_is_now(study: &Study, context: &Context) -> Option<Arc<Study>> {
-    let now = context.index.studies.get(&study.namespace().unwrap_or_default(), &study.name_any())?;
-    (now.metadata.uid == study.metadata.uid && now.metadata.deletion_timestamp.is_none()).then_some(now)
 }
 
 /// How long a log is read after the operator has taken over before what was in it is taken to be known.

@@ -116,9 +116,7 @@ async fn place(trial: &Trial, study: &Study, context: &Context) -> Result<Place,
 
 /// As [`no_place`], with the Study and the Trials as they are now: the look may be seconds old.
 fn taken(trial: &Trial, study: &Study, look: &Look, context: &Context) -> Option<(Wait, String)> {
-    let namespace = study.namespace().unwrap_or_default();
-    let now = context.index.studies.get(&namespace, &study.name_any());
-    let now = now.filter(|now| now.uid() == study.uid());
+    let now = context.index.studies.now(study);
     let study = now.as_deref().unwrap_or(study);
     no_place(trial, study, look, pods_without_job(study, context), &context.index.trials.unfinished_of(study))
 }
