@@ -86,13 +86,14 @@ enum Reader {
 }
 
 impl Intake {
-    /// A reader of the metrics at `place`, of which nothing need be there yet. A page is fetched by a task of the tokio
+    /// A reader of the metrics at `place`, of which nothing need be there yet: the objective, and that of a fold. A page is fetched by a task of the tokio
     /// runtime in which this is called.
     ///
     /// # Errors
     /// What is in a file now cannot be read.
     pub fn new(place: Place, objectives: &[&str], grammar: &Arc<Grammar>) -> io::Result<Intake> {
-        let mut parser = Parser::new(objectives.iter().copied(), grammar.clone());
+        let mut parser =
+            Parser::new(objectives.iter().copied(), grammar.clone()).with_folds(objectives.get(1).copied());
         let objective = objectives.first().copied().unwrap_or_default().to_owned();
         let source = match place {
             Place::File(path) => Reader::lines(FileFollower::new(path)),

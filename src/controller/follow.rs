@@ -264,7 +264,8 @@ impl Followers {
         let reports = Arc::new(Mutex::new(reports));
         let log = Log {
             api: Api::namespaced(self.client.clone(), &followed.namespace),
-            parser: Parser::new(followed.pruners.metrics(&followed.objective.metric), followed.grammar.clone()),
+            parser: Parser::new(followed.pruners.metrics(&followed.objective.metric), followed.grammar.clone())
+                .with_folds(followed.pruners.fold_metric()),
             followed: followed.clone(),
             position: Position::default(),
             places: self.places.clone(),

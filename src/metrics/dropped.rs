@@ -32,6 +32,9 @@ pub struct Dropped {
     /// Values of an objective at a lower step than one before.
     #[serde(skip_serializing_if = "is_zero")]
     pub lower_step: u64,
+    /// Values of a fold that had another one before, or behind the 80th.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub fold: u64,
     /// Records of event files that are damaged; behind one whose length is, nothing more is read of its file.
     #[serde(skip_serializing_if = "is_zero")]
     pub damaged: u64,
@@ -68,9 +71,18 @@ impl Dropped {
     }
 
     /// Each count with its words for one and for many.
-    fn reasons(&self) -> [(u64, &'static str, &'static str); 8] {
+    fn reasons(&self) -> [(u64, &'static str, &'static str); 9] {
         let Dropped {
-            too_long, malformed, not_a_number, non_finite, bad_step, lower_step, damaged, other_folder, ..
+            too_long,
+            malformed,
+            not_a_number,
+            non_finite,
+            bad_step,
+            lower_step,
+            fold,
+            damaged,
+            other_folder,
+            ..
         } = *self;
         [
             (too_long, "line that is too long", "lines that are too long"),
@@ -79,6 +91,7 @@ impl Dropped {
             (non_finite, "non-finite value", "non-finite values"),
             (bad_step, "line with an impossible step", "lines with an impossible step"),
             (lower_step, "value at a lower step than the one before", "values at a lower step than the one before"),
+            (fold, "second value of a fold, or one behind the 80th", "second values of a fold, or behind the 80th"),
             (damaged, "damaged record of an event file", "damaged records of event files"),
             (other_folder, "value in event files of another folder", "values in event files of other folders"),
         ]

@@ -7,6 +7,7 @@ use super::found::{Found, MAX_STEP, Step, Vocabulary};
 use super::noted::{Noted, StepsCounted};
 use super::pattern::{self, Grammar};
 use super::{json, text};
+use crate::core::MAX_ARRIVALS;
 use crate::shown::shown_with_tabs;
 
 /// What is reported of objectives at one step, never empty. A value that is NaN or infinite says that the run has
@@ -33,16 +34,47 @@ pub struct Report {
 pub struct Parser {
     /// The objectives, with the last step of each.
     objectives: BTreeMap<String, Option<u64>>,
+    folds: Option<Folds>,
     grammar: Arc<Grammar>,
     announced: Option<u64>,
     counts_steps: bool,
+}
+
+/// What was reported of folds.
+#[derive(Clone, Debug)]
+struct Folds {
+    metric: String,
+    count: usize,
+    /// The last one's number and value.
+    last: Option<(u64, f64)>,
+}
+
+impl Folds {
+    /// Whether the value of a fold is one more, or the last one again. Which of two values were the fold's nobody knows.
+    fn takes(&mut self, fold: u64, value: f64) -> bool {
+        match self.last {
+            Some((last, known)) if last == fold => known.to_bits() == value.to_bits(),
+            _ if self.count >= MAX_ARRIVALS => false,
+            _ => {
+                self.count += 1;
+                self.last = Some((fold, value));
+                true
+            }
+        }
+    }
 }
 
 impl Parser {
     /// A parser for these objectives.
     pub fn new<Name: Into<String>>(objectives: impl IntoIterator<Item = Name>, grammar: Arc<Grammar>) -> Parser {
         let objectives = objectives.into_iter().map(|name| (name.into(), None)).collect();
-        Parser { objectives, grammar, announced: None, counts_steps: false }
+        Parser { objectives, folds: None, grammar, announced: None, counts_steps: false }
+    }
+
+    /// One of the objectives is the metric of a fold, reported once for each.
+    pub fn with_folds(self, metric: Option<&str>) -> Parser {
+        let folds = |metric: &str| Folds { metric: metric.to_owned(), count: 0, last: None };
+        Parser { folds: metric.map(folds), ..self }
     }
 
     /// Reads the next line, without what ends it: calls `each` with what it reports, and notes all else.
@@ -127,6 +159,13 @@ impl Parser {
         let reported = values.len();
         values.retain(|name, _| self.objectives.get(name).is_none_or(|last| *last <= Some(step)));
         noted.dropped.count(|dropped| &mut dropped.lower_step, (reported - values.len()) as u64, line);
+        if let Some(folds) = &mut self.folds
+            && let Some(&value) = values.get(&folds.metric)
+            && !folds.takes(step, value)
+        {
+            values.remove(&folds.metric);
+            noted.dropped.count(|dropped| &mut dropped.fold, 1, line);
+        }
         for name in values.keys() {
             self.objectives.insert(name.clone(), Some(step));
         }
@@ -786,5 +825,22 @@ mod tests {
                 prop_assert_eq!((report.step, report.values["accuracy"].to_bits()), (step, value.to_bits()));
             }
         }
+    }
+
+    #[test]
+    fn a_fold_counts_once_and_the_first_80_do_and_what_else_is_said_of_folds_is_told() {
+        let mut reading = Reading::new();
+        reading.parser = reading.parser.with_folds(Some("val/loss"));
+        let line = |fold: u64, loss: &str| format!("fold={fold} step={fold} val/loss={loss}");
+        let is_taken = |line: String, reading: &mut Reading| reading.line(line).is_some();
+        assert!(is_taken(line(1, "0.5"), &mut reading));
+        assert!(is_taken(line(1, "0.5"), &mut reading), "a line that is printed again says nothing else");
+        assert_eq!(reading.noted.dropped.fold, 0);
+        assert!(!is_taken(line(1, "0.4"), &mut reading));
+        assert!((2..=80).all(|fold| is_taken(line(fold, "0.5"), &mut reading)));
+        assert!(!is_taken(line(81, "0.5"), &mut reading));
+        assert_eq!(reading.noted.dropped.fold, 2);
+        assert_eq!(reading.noted.dropped.example, Some(line(1, "0.4")));
+        assert_eq!(reading.line("step=82 val/loss=0.5 accuracy=0.9").unwrap(), report(82, &[("accuracy", 0.9)]));
     }
 }
