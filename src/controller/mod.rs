@@ -27,12 +27,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt, TryFutureExt};
+use http::header::{HeaderValue, USER_AGENT};
 use jiff::Timestamp;
 use kube::runtime::controller::{Action, Config, ReconcileReason, ReconcileRequest, applier};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Client, Resource, ResourceExt};
 
-use crate::api::LABEL_STUDY;
+use crate::api::{FIELD_MANAGER, LABEL_STUDY};
 use crate::job::SidecarSettings;
 use context::Context;
 pub use error::Error;
@@ -74,6 +75,9 @@ pub async fn run(settings: Settings) -> Result<(), Error> {
     config.default_retry = false;
     // Log streams and watches may be silent for long; every other call has its own limit.
     config.read_timeout = None;
+    // What audit logs name, and managed fields as the manager of what is written.
+    let agent = format!("{FIELD_MANAGER}/{}", env!("CARGO_PKG_VERSION"));
+    config.headers.extend(HeaderValue::try_from(agent).map(|agent| (USER_AGENT, agent)));
     let client = Client::try_from(config)?;
     let lease = settings.lease.clone();
     tokio::select! {

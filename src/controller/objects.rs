@@ -12,7 +12,6 @@ use super::context::Context;
 use super::error::{Error, call, found};
 use super::index::Indexed;
 use super::slim::Slim;
-use crate::api::FIELD_MANAGER;
 
 /// Whether `owner` is among the owners of `object`, by UID.
 pub fn is_owned_by(object: &impl ResourceExt, owner: &impl ResourceExt) -> bool {
@@ -56,10 +55,9 @@ where
         "metadata": {"uid": object.uid(), "resourceVersion": object.resource_version()},
         "status": changes(&old, &new),
     });
-    let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
     let api = context.slim::<K>(&object.namespace().unwrap_or_default());
     let (name, namespace) = (object.name_any(), object.namespace().unwrap_or_default());
-    let written = call(api.patch_status(&name, &params, &Patch::Merge(patch))).await;
+    let written = call(api.patch_status(&name, &PatchParams::default(), &Patch::Merge(patch))).await;
     if written.as_ref().is_err_and(|error| error.code() == Some(404)) {
         // The watch may have missed its deletion.
         ask::<K>(&namespace, &name, context).await?;

@@ -15,7 +15,7 @@ use super::super::objects::ask;
 use super::super::slim::{Slim, Written, answered_by_metadata};
 use super::decide::{Action, Decision};
 use super::observe::Scene;
-use crate::api::{FIELD_MANAGER, LABEL_RECORDED, Phase, Study, Trial, TrialStatus};
+use crate::api::{LABEL_RECORDED, Phase, Study, Trial, TrialStatus};
 
 /// A Job of the Trial that is not the recorded run is deleted on sight.
 pub async fn delete_strays(trial: &Trial, next: &TrialStatus, scene: &Scene, context: &Context) -> Result<(), Error> {
@@ -108,7 +108,7 @@ pub async fn apply(trial: &Trial, decision: &Decision, asking: bool, context: &C
 /// # Errors
 /// The API server's refusal; unknown fields are one.
 pub async fn post_job(namespace: &str, job: &Value, dry_run: bool, context: &Context) -> Result<Job, Error> {
-    let params = PostParams { dry_run, field_manager: Some(FIELD_MANAGER.to_owned()) };
+    let params = PostParams { dry_run, ..PostParams::default() };
     let request = kube::core::Request::new(Job::url_path(&(), Some(namespace)));
     let mut request = request.create(&params, serde_json::to_vec(job)?).map_err(kube::Error::BuildRequest)?;
     let uri = format!("{}&fieldValidation=Strict", request.uri());
