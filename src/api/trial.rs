@@ -52,6 +52,8 @@ use crate::metrics::{Dropped, MetricSummary, StepsCounted};
 #[x_kube(validation = Rule::new("has(self.generation) == has(oldSelf.generation) && (!has(self.generation) || self.generation == oldSelf.generation)").message("what was proposed is immutable"))]
 #[x_kube(validation = Rule::new("has(self.proposedAfter) == has(oldSelf.proposedAfter) && (!has(self.proposedAfter) || self.proposedAfter == oldSelf.proposedAfter)").message("what was proposed is immutable"))]
 #[x_kube(validation = Rule::new("oldSelf.desiredState != 'Stopped' || self.desiredState == 'Stopped'").message("Stopped is final"))]
+// One field to the API server's field management, as is the status: by its parts it would be as large as what it manages.
+#[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 pub struct TrialSpec {
     /// The name of the Study.
     #[schemars(length(min = 1, max = 63))]
@@ -115,6 +117,7 @@ pub const FINISHED: &str = "Finished";
 /// How far a Trial has come: written by the Trial controller.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 pub struct TrialStatus {
     /// Pending, Running, or how it ended: Succeeded, Pruned, Failed, Stopped.
     #[serde(default)]
