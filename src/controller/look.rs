@@ -2,7 +2,7 @@
 //! `parallelism` allows would be the price. It asks only for what can hold a place, so that it costs the same however many
 //! Trials have finished.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use k8s_openapi::api::batch::v1::Job;
@@ -35,13 +35,23 @@ pub struct Look {
     at: Instant,
     /// The Jobs that have not ended, or whose pods have not, by the name of their Trial; none of one that was given its place
     /// since.
-    holders: BTreeMap<String, BTreeSet<String>>,
+    holders: HashMap<String, BTreeSet<String>>,
 }
 
 impl Look {
     /// The Trials that hold a place through a Job, or were given one since.
     pub fn holders(&self) -> BTreeSet<String> {
         self.holders.keys().cloned().collect()
+    }
+
+    /// How many those are.
+    pub fn len(&self) -> usize {
+        self.holders.len()
+    }
+
+    /// Whether this Trial is one of them.
+    pub fn holds(&self, trial: &str) -> bool {
+        self.holders.contains_key(trial)
     }
 
     /// The Jobs through which a Trial held a place.
@@ -52,7 +62,7 @@ impl Look {
     /// A look that has seen these Jobs hold a place: the name of the Trial, and of the Job.
     #[cfg(test)]
     pub fn of(jobs: &[(&str, &str)]) -> Look {
-        let mut holders = BTreeMap::<String, BTreeSet<String>>::new();
+        let mut holders = HashMap::<String, BTreeSet<String>>::new();
         for (trial, job) in jobs {
             holders.entry((*trial).to_owned()).or_default().insert((*job).to_owned());
         }
@@ -178,10 +188,10 @@ pub fn is_finished(trial: &Trial) -> bool {
 }
 
 /// The Jobs that hold a place, by the name of their Trial. Those whose result is recorded have ended, and are not listed.
-async fn jobs(namespace: &str, study: &str, context: &Context) -> Result<BTreeMap<String, BTreeSet<String>>, Error> {
+async fn jobs(namespace: &str, study: &str, context: &Context) -> Result<HashMap<String, BTreeSet<String>>, Error> {
     let api = context.api::<Job>(namespace);
     let params = ListParams::default().labels(&format!("{LABEL_STUDY}={study},!{LABEL_RECORDED}"));
-    let mut holders = BTreeMap::<String, BTreeSet<String>>::new();
+    let mut holders = HashMap::<String, BTreeSet<String>>::new();
     // Only which there are: one that was seen to have ended is not unfinished again, and templates may be large.
     for job in call(api.list_metadata(&params)).await?.items {
         let name = job.name_any();

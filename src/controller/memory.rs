@@ -29,7 +29,10 @@ const LONGEST_REST: Duration = Duration::from_millis(100);
 const BEING_CREATED: Duration = Duration::from_secs(1);
 
 /// So long may Jobs beyond the limit be left while Trials start.
-const JOBS_LEFT: Duration = Duration::from_secs(30);
+const JOBS_LEFT: Duration = Duration::from_secs(15);
+
+/// So long may a Job go unmarked whose result is recorded, where it may be removed before that.
+const UNMARKED: Duration = Duration::from_secs(30);
 
 /// A spec, accepted or refused.
 pub type Verdict = Result<Arc<ValidStudy>, Arc<Vec<Problem>>>;
@@ -79,6 +82,10 @@ struct Notes {
     starts_told: Option<Instant>,
     /// Since when old Jobs are left.
     jobs_left: Option<Instant>,
+    /// Whether each Job that ends makes an older one too many.
+    has_all_jobs: bool,
+    /// Finished Jobs whose result is recorded and that do not say so yet, by UID, and since when.
+    unmarked: HashMap<String, Instant>,
     /// The last index, and since when it is known; None where it was this process that proposed it.
     last_index: Option<(u32, Option<Instant>)>,
 }
@@ -173,6 +180,35 @@ impl Memory {
         wait
     }
 
+    /// Whether as many finished Jobs are there as are kept.
+    pub fn has_all_jobs(&self, has_all: bool) {
+        self.notes().has_all_jobs = has_all;
+    }
+
+    /// Puts off the marking of a finished Job whose result is recorded: for how long, or None where it is to be marked now.
+    pub fn put_off_mark(&self, job: &str) -> Option<Duration> {
+        let mut notes = self.notes();
+        if let Some(since) = notes.unmarked.get(job) {
+            let wait = Some(UNMARKED.saturating_sub(since.elapsed())).filter(|wait| !wait.is_zero());
+            if wait.is_none() {
+                notes.unmarked.remove(job);
+            }
+            return wait;
+        }
+        if !notes.has_all_jobs {
+            return None;
+        }
+        // Those of earlier are gone by now.
+        notes.unmarked.retain(|_, since| since.elapsed() < 2 * UNMARKED);
+        notes.unmarked.insert(job.to_owned(), Instant::now());
+        Some(UNMARKED)
+    }
+
+    /// Whether the result of a finished Job is recorded that does not say so.
+    pub fn is_unmarked(&self, job: &str) -> bool {
+        self.notes().unmarked.contains_key(job)
+    }
+
     /// Takes one of the starts that are told at once, where there is one: `at_once` of them, and one more each second.
     pub fn takes_start(&self, at_once: u32) -> bool {
         let (mut notes, second) = (self.notes(), Duration::from_secs(1));
@@ -222,16 +258,29 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn old_jobs_are_left_for_half_a_minute_and_not_again_before_they_are_removed() {
+    async fn old_jobs_are_left_for_a_while_and_not_again_before_they_are_removed() {
         let memory = Memory::default();
         assert_eq!(memory.leave_old_jobs(true), Some(JOBS_LEFT));
-        tokio::time::advance(Duration::from_secs(29)).await;
+        tokio::time::advance(JOBS_LEFT - Duration::from_secs(1)).await;
         assert_eq!(memory.leave_old_jobs(true), Some(Duration::from_secs(1)));
         tokio::time::advance(Duration::from_secs(1)).await;
         assert_eq!(memory.leave_old_jobs(true), None, "they are removed now");
         assert_eq!(memory.leave_old_jobs(true), Some(JOBS_LEFT), "those are others");
-        tokio::time::advance(Duration::from_secs(20)).await;
+        tokio::time::advance(Duration::from_secs(10)).await;
         assert_eq!(memory.leave_old_jobs(false), None);
         assert_eq!(memory.leave_old_jobs(true), Some(JOBS_LEFT));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_recorded_job_goes_unmarked_for_a_while_where_it_makes_another_too_many() {
+        let memory = Memory::default();
+        assert_eq!((memory.put_off_mark("a"), memory.is_unmarked("a")), (None, false), "it stays for long");
+        memory.has_all_jobs(true);
+        assert_eq!((memory.put_off_mark("a"), memory.is_unmarked("a")), (Some(UNMARKED), true));
+        tokio::time::advance(UNMARKED - Duration::from_secs(1)).await;
+        memory.has_all_jobs(false);
+        assert_eq!(memory.put_off_mark("a"), Some(Duration::from_secs(1)));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!((memory.put_off_mark("a"), memory.is_unmarked("a")), (None, false), "it is marked now");
     }
 }

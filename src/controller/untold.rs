@@ -69,7 +69,8 @@ impl Untold {
             return trial.clone();
         }
         let mut starts = self.starts();
-        let Some(start) = starts.get_mut(&trial.uid().unwrap_or_default()) else { return trial.clone() };
+        let uid = trial.metadata.uid.as_deref().unwrap_or_default();
+        let Some(start) = starts.get_mut(uid) else { return trial.clone() };
         match &start.known {
             Some(known) if known.metadata.resource_version == trial.metadata.resource_version => known.clone(),
             // Its spec has changed since.

@@ -35,9 +35,15 @@ pub async fn remove_old(
     let jobs = context.index.jobs.labelled(&namespace, &study.name_any());
     let kept = status.best.as_ref().filter(|_| status.ended.is_none()).map(|best| best.trial.as_str());
     let limit = study.spec.finished_jobs_history_limit.unwrap_or(DEFAULT_LIMIT);
-    let excess = excess(&jobs, limit as usize, kept);
+    let memory = context.memory(study);
+    let is_recorded = |job: &Job| {
+        let unmarked = |uid: &String| memory.is_unmarked(uid);
+        job.labels().contains_key(LABEL_RECORDED) || job.metadata.uid.as_ref().is_some_and(unmarked)
+    };
+    let Finished { excess, are_all_there } = finished(&jobs, limit as usize, kept, is_recorded);
+    memory.has_all_jobs(are_all_there);
     let may_be_left = busy && !excess.is_empty() && excess.len() <= study.spec.parallelism as usize;
-    if let Some(wait) = context.memory(study).leave_old_jobs(may_be_left) {
+    if let Some(wait) = memory.leave_old_jobs(may_be_left) {
         return Ok(Some(wait));
     }
     let mut removals = Vec::new();
@@ -66,23 +72,40 @@ pub fn release_best(study: &Study, old: &StudyStatus, new: &StudyStatus, context
     }
 }
 
-/// The Jobs that are too many, of those that failed and of the others. `kept` is the Trial whose Job stays.
-fn excess<'a>(jobs: &'a [Arc<Job>], limit: usize, kept: Option<&str>) -> Vec<&'a Job> {
-    let mut excess = Vec::new();
-    for failed in [false, true] {
-        let may_go = |job: &&Job| {
-            job.labels().contains_key(LABEL_RECORDED)
-                && job.metadata.deletion_timestamp.is_none()
-                && job.labels().get(LABEL_TRIAL).map(String::as_str) != kept
-        };
-        let ended = jobs.iter().map(|job| &**job).filter(may_go);
+/// The finished Jobs whose result is recorded.
+struct Finished<'a> {
+    /// Those that are too many, of the failed ones and of the others.
+    excess: Vec<&'a Job>,
+    /// Whether the next one that ends makes another too many, unless it fails.
+    are_all_there: bool,
+}
+
+/// `kept` is the Trial whose Job stays.
+fn finished<'a>(
+    jobs: &'a [Arc<Job>],
+    limit: usize,
+    kept: Option<&str>,
+    is_recorded: impl Fn(&Job) -> bool,
+) -> Finished<'a> {
+    let may_go = |job: &&Job| {
+        job.metadata.deletion_timestamp.is_none()
+            && job.labels().get(LABEL_TRIAL).map(String::as_str) != kept
+            && is_recorded(job)
+    };
+    let of_kind = |failed: bool| {
+        let jobs = jobs.iter().map(|job| &**job).filter(may_go);
         let mut ended: Vec<_> =
-            ended.filter_map(|job| Some((job_end(job).filter(|end| end.failed == failed)?.at, job))).collect();
-        ended.sort_by_key(|(at, job)| (*at, job.name_any()));
+            jobs.filter_map(|job| Some((job_end(job).filter(|end| end.failed == failed)?.at, job))).collect();
+        ended.sort_by(|(at, job), (other_at, other)| (at, &job.metadata.name).cmp(&(other_at, &other.metadata.name)));
+        ended
+    };
+    let (succeeded, failed) = (of_kind(false), of_kind(true));
+    let are_all_there = succeeded.len() >= limit;
+    let excess = [succeeded, failed].into_iter().flat_map(|ended| {
         let too_many = ended.len().saturating_sub(limit);
-        excess.extend(ended.into_iter().take(too_many).map(|(_, job)| job));
-    }
-    excess
+        ended.into_iter().take(too_many).map(|(_, job)| job)
+    });
+    Finished { excess: excess.collect(), are_all_there }
 }
 
 #[cfg(test)]
@@ -105,7 +128,8 @@ mod tests {
     }
 
     fn names(jobs: &[Arc<Job>], limit: usize, kept: Option<&str>) -> Vec<String> {
-        excess(jobs, limit, kept).iter().map(|job| job.name_any()).collect()
+        let is_recorded = |job: &Job| job.labels().contains_key(LABEL_RECORDED);
+        finished(jobs, limit, kept, is_recorded).excess.iter().map(|job| job.name_any()).collect()
     }
 
     #[test]

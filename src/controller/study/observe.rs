@@ -56,7 +56,8 @@ pub fn pods_without_job(study: &Study, context: &Context) -> impl Iterator<Item 
     let pods = context.index.pods.labelled(&namespace, &study.name_any());
     let has_job = |pod: &Pod| {
         pod.owner_references().iter().any(|owner| {
-            context.index.jobs.get(&namespace, &owner.name).is_some_and(|job| job.uid().as_ref() == Some(&owner.uid))
+            let job = context.index.jobs.get(&namespace, &owner.name);
+            job.is_some_and(|job| job.metadata.uid.as_ref() == Some(&owner.uid))
         })
     };
     let has_ended = |pod: &Pod| {

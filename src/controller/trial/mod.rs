@@ -72,11 +72,17 @@ async fn pass(trial: &Arc<Trial>, asking: bool, context: &Context) -> Result<Opt
     if written.is_none() && matches!(decision.action, Action::Delete { .. }) && !is_current(trial, context).await? {
         return Ok(Some(STALE));
     }
-    apply(trial, &decision, asking, context).await?;
+    let put_off = match &decision.action {
+        Action::Expire { uid, .. } => context.memory(&study).put_off_mark(uid),
+        _ => None,
+    };
+    if put_off.is_none() {
+        apply(trial, &decision, asking, context).await?;
+    }
     if decision.status.phase.is_finished() {
         context.followers.forget(scene.pods.iter().filter_map(|pod| pod.uid()));
     }
-    Ok(decision.look_again)
+    Ok(put_off.or(decision.look_again))
 }
 
 /// Whether all that a decision tells is that the Trial's first run has started.

@@ -56,7 +56,7 @@ pub fn wake(study: &Study, context: &Context) -> bool {
     if !unfinished.iter().any(|trial| waits(trial, context)) {
         return false;
     }
-    let holders = holders(study, context);
+    let holders = Holders { look: None, others: holders(study, context) };
     let (mut earlier, mut any) = (0, false);
     for trial in &unfinished {
         if waits(trial, context) && is_place_free(trial, study, &holders, earlier) {
@@ -142,8 +142,7 @@ fn no_place(
     if let Some(earlier) = look.jobs_of(&name).find(|job| Some(*job) != recorded) {
         return Some((Wait::EarlierRun, format!("its Job {earlier} is not gone yet")));
     }
-    let mut holders = look.holders();
-    holders.extend(pods);
+    let holders = Holders { look: Some(look), others: pods.filter(|trial| !look.holds(trial)).collect() };
     let limit = study.spec.parallelism;
     let earlier = unfinished.iter().filter(|other| other.spec.index < trial.spec.index);
     let earlier = earlier.filter(|other| is_to_start(other, &holders)).count();
@@ -151,17 +150,32 @@ fn no_place(
         .then(|| (Wait::ParallelismReached, format!("as many Trials run as parallelism {limit} allows")))
 }
 
+/// The Trials that hold a place: those of a look, and others.
+struct Holders<'a> {
+    look: Option<&'a Look>,
+    others: BTreeSet<String>,
+}
+
+impl Holders<'_> {
+    fn len(&self) -> usize {
+        self.look.map_or(0, Look::len) + self.others.len()
+    }
+
+    fn has(&self, trial: &Trial) -> bool {
+        let name = trial.metadata.name.as_deref().unwrap_or_default();
+        self.look.is_some_and(|look| look.holds(name)) || self.others.contains(name)
+    }
+}
+
 /// Whether fewer than `parallelism` others come before `trial`: the `holders` of Jobs, and those of a lower index that are still
 /// to start.
-fn is_place_free(trial: &Trial, study: &Study, holders: &BTreeSet<String>, earlier: usize) -> bool {
-    let is_holder = trial.metadata.name.as_ref().is_some_and(|name| holders.contains(name));
-    holders.len() - usize::from(is_holder) + earlier < study.spec.parallelism as usize
+fn is_place_free(trial: &Trial, study: &Study, holders: &Holders, earlier: usize) -> bool {
+    holders.len() - usize::from(holders.has(trial)) + earlier < study.spec.parallelism as usize
 }
 
 /// Whether a Trial that has not ended holds no place yet, and is not told to stop.
-fn is_to_start(trial: &Trial, holders: &BTreeSet<String>) -> bool {
-    trial.spec.desired_state == DesiredState::Running
-        && trial.metadata.name.as_ref().is_some_and(|name| !holders.contains(name))
+fn is_to_start(trial: &Trial, holders: &Holders) -> bool {
+    trial.spec.desired_state == DesiredState::Running && !holders.has(trial)
 }
 
 /// Creates the Job of the recorded run.
