@@ -92,11 +92,13 @@ impl Promises {
         }
         let name = text(&object["metadata"]["name"]);
         self.hold(5, deletion.uid.is_some(), || format!("Job {name} is deleted without its UID"));
-        self.hold(5, deletion.foreground, || format!("Job {name} is not deleted in the foreground"));
         let owner = &object["metadata"]["ownerReferences"][0]["uid"];
         let Some(trial) = objects.values().find(|trial| trial["metadata"]["uid"] == *owner) else {
             return;
         };
+        // Where it has ended, none of its pods holds a place.
+        let is_old = is_finished(trial) && (condition(object, "Complete") || condition(object, "Failed"));
+        self.hold(5, deletion.foreground || is_old, || format!("Job {name} is not deleted in the foreground"));
         let run = &trial["status"]["run"];
         let is_stray = run["job"] != object["metadata"]["name"]
             || (!run["jobUid"].is_null() && run["jobUid"] != object["metadata"]["uid"]);

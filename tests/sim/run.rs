@@ -64,6 +64,8 @@ pub struct Scenario {
     pub kill_after: Option<u64>,
     /// How many starts are told at once.
     pub starts_told: u32,
+    /// How many finished Jobs are kept.
+    pub history: Option<u64>,
     /// A protection that is taken out.
     pub removed: Option<Removed>,
 }
@@ -83,6 +85,7 @@ impl Scenario {
             kill_after: None,
             // Others than those that the seed decides on.
             starts_told: [0, 10, 1][(seed / 4 % 3) as usize],
+            history: [None, Some(1)][(seed / 12 % 2) as usize],
             removed: None,
         }
     }
@@ -128,6 +131,7 @@ impl Scenario {
             edits,
             kill_after: None,
             starts_told: [0, 10, 1][below(3) as usize],
+            history: [None, Some(0), Some(1), Some(2)][below(4) as usize],
             removed: None,
             classes,
         }
@@ -154,6 +158,9 @@ impl Scenario {
         });
         if let Some(pruner) = self.pruner {
             study["spec"]["pruner"] = serde_json::from_str(pruner).unwrap();
+        }
+        if let Some(limit) = self.history {
+            study["spec"]["finishedJobsHistoryLimit"] = json!(limit);
         }
         study
     }
