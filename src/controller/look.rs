@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use k8s_openapi::api::batch::v1::Job;
 use kube::api::ListParams;
-use kube::{Api, ResourceExt};
+use kube::{Api, Resource, ResourceExt};
 use tokio::time::Instant;
 
 use super::context::Context;
 use super::error::{Error, call};
 use super::objects::{ask, is_owned_by};
-use super::slim::Slim;
+use super::slim::{MetadataList, MetadataOnly, Slim};
 use super::trial::decide::is_unfinished;
 use crate::api::{LABEL_RECORDED, LABEL_STUDY, LABEL_TRIAL, Study, Trial, trial_name};
 
@@ -189,11 +189,14 @@ pub fn is_finished(trial: &Trial) -> bool {
 
 /// The Jobs that hold a place, by the name of their Trial. Those whose result is recorded have ended, and are not listed.
 async fn jobs(namespace: &str, study: &str, context: &Context) -> Result<HashMap<String, BTreeSet<String>>, Error> {
-    let api = context.api::<Job>(namespace);
     let params = ListParams::default().labels(&format!("{LABEL_STUDY}={study},!{LABEL_RECORDED}"));
+    let request = kube::core::Request::new(Job::url_path(&(), Some(namespace))).list_metadata(&params);
+    let request = request.map_err(kube::Error::BuildRequest)?;
     let mut holders = HashMap::<String, BTreeSet<String>>::new();
     // Only which there are: one that was seen to have ended is not unfinished again, and templates may be large.
-    for job in call(api.list_metadata(&params)).await?.items {
+    let MetadataList { items } = call(context.client.request(request)).await?;
+    for MetadataOnly(metadata) in items.into_iter().flatten() {
+        let job = Job { metadata, ..Job::default() };
         let name = job.name_any();
         let seen = context.index.jobs.now(&job);
         if job.metadata.deletion_timestamp.is_some() || seen.is_none_or(|seen| is_unfinished(&seen)) {

@@ -20,7 +20,7 @@ use super::study::history::History;
 pub const TELL_AGAIN: Duration = Duration::from_secs(1);
 
 /// A pass looks at all Trials, and rests so long for each: in a burst, what one Trial brings is seen with what others do.
-const REST: Duration = Duration::from_micros(10);
+const REST: Duration = Duration::from_micros(20);
 
 /// No pass is put off for longer.
 const LONGEST_REST: Duration = Duration::from_millis(100);
@@ -250,7 +250,7 @@ mod tests {
         let memory = Memory::default();
         assert_eq!(memory.rest(), None);
         memory.looked_at(2_000);
-        assert_eq!(memory.rest(), Some(Duration::from_millis(20)));
+        assert_eq!(memory.rest(), Some(Duration::from_millis(40)));
         memory.looked_at(1_000_000);
         assert_eq!(memory.rest(), Some(LONGEST_REST));
         tokio::time::advance(LONGEST_REST).await;

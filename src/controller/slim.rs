@@ -146,18 +146,24 @@ struct Nameable {
     metadata: Metadata,
 }
 
-/// The answer to a write of which all but the metadata is known.
+/// Of an object the metadata alone: all else is known, or not asked for.
 #[derive(Deserialize)]
 #[serde(from = "Nameable")]
-pub struct Written(pub ObjectMeta);
+pub struct MetadataOnly(pub ObjectMeta);
 
-impl From<Nameable> for Written {
-    fn from(read: Nameable) -> Written {
-        Written(read.metadata.into())
+impl From<Nameable> for MetadataOnly {
+    fn from(read: Nameable) -> MetadataOnly {
+        MetadataOnly(read.metadata.into())
     }
 }
 
-/// Asks for no more than [`Written`] as the answer: the API server has a fifth less to do for a Job.
+/// A list of such; one of none has null for its items.
+#[derive(Deserialize)]
+pub struct MetadataList {
+    pub items: Option<Vec<MetadataOnly>>,
+}
+
+/// Asks for no more than [`MetadataOnly`] as the answer: the API server has a fifth less to do for a Job.
 pub fn answered_by_metadata(mut request: Request<Vec<u8>>) -> Request<Vec<u8>> {
     let metadata = HeaderValue::from_static("application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1");
     request.headers_mut().insert(ACCEPT, metadata);

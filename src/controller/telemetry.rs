@@ -183,7 +183,7 @@ impl Telemetry {
         }
         // Those who stand by would be added to the leader's.
         for (index, untold) in counted.iter().filter(|_| leads) {
-            for trial in index.trials.all().iter().map(|trial| untold.known(trial)) {
+            for trial in index.trials.all().into_iter().map(|trial| untold.known(trial)) {
                 let namespace = trial.metadata.namespace.clone().unwrap_or_default();
                 let state = format!("{:?}", trial.status.as_ref().map(|status| status.phase).unwrap_or_default());
                 self.trials.get_or_create(&TrialLabels { namespace, state }).inc();

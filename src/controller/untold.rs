@@ -63,22 +63,22 @@ impl Untold {
     }
 
     /// The Trial with what is known of it.
-    pub fn known(&self, trial: &Arc<Trial>) -> Arc<Trial> {
+    pub fn known(&self, trial: Arc<Trial>) -> Arc<Trial> {
         let is_candidate = trial.status.as_ref().is_some_and(|status| status.phase == Phase::Pending);
         if !is_candidate {
-            return trial.clone();
+            return trial;
         }
         let mut starts = self.starts();
         let uid = trial.metadata.uid.as_deref().unwrap_or_default();
-        let Some(start) = starts.get_mut(uid) else { return trial.clone() };
+        let Some(start) = starts.get_mut(uid) else { return trial };
         match &start.known {
             Some(known) if known.metadata.resource_version == trial.metadata.resource_version => known.clone(),
             // Its spec has changed since.
             Some(known) if start.recorded == trial.status => {
-                let known = Arc::new(Trial { status: known.status.clone(), ..Trial::clone(trial) });
+                let known = Arc::new(Trial { status: known.status.clone(), ..Trial::clone(&trial) });
                 start.known.insert(known).clone()
             }
-            _ => trial.clone(),
+            _ => trial,
         }
     }
 
@@ -149,17 +149,20 @@ mod tests {
         let (memory, untold) = (Memory::default(), Untold::default());
         let recorded = pending(1);
         untold.put_off(&recorded, &memory, 0).unwrap();
-        assert!(Arc::ptr_eq(&untold.known(&recorded), &recorded), "nothing is known yet");
+        assert!(Arc::ptr_eq(&untold.known(recorded.clone()), &recorded), "nothing is known yet");
         let running: TrialStatus = serde_json::from_value(json!({"phase": "Running"})).unwrap();
         untold.keep(&recorded, running.clone());
-        let known = untold.known(&recorded);
+        let known = untold.known(recorded.clone());
         assert_eq!(known.status, Some(running.clone()));
-        assert!(Arc::ptr_eq(&untold.known(&recorded), &known), "it is the same object as long as nothing changes");
-        let stopped = untold.known(&trial(1, "2", "Stopped", json!({"phase": "Pending"})));
+        assert!(
+            Arc::ptr_eq(&untold.known(recorded.clone()), &known),
+            "it is the same object as long as nothing changes"
+        );
+        let stopped = untold.known(trial(1, "2", "Stopped", json!({"phase": "Pending"})));
         assert_eq!((&stopped.status, stopped.metadata.resource_version.as_deref()), (&Some(running), Some("2")));
         let other = trial(1, "3", "Running", json!({"phase": "Pending", "message": "waits"}));
-        assert!(Arc::ptr_eq(&untold.known(&other), &other), "somebody else has written");
+        assert!(Arc::ptr_eq(&untold.known(other.clone()), &other), "somebody else has written");
         untold.told(&recorded);
-        assert!(Arc::ptr_eq(&untold.known(&recorded), &recorded));
+        assert!(Arc::ptr_eq(&untold.known(recorded.clone()), &recorded));
     }
 }

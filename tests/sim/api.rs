@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
+use http::header::ACCEPT;
 use http::{Request, Response};
 use http_body::Frame;
 use http_body_util::combinators::UnsyncBoxBody;
@@ -60,6 +61,16 @@ pub struct Api {
     pub turns: Turns,
     /// A name in the trace.
     pub name: &'static str,
+}
+
+/// An object, or a list, as it is answered to who asks for the metadata alone.
+fn metadata_only(answer: Value) -> Value {
+    let (api_version, of) = ("meta.k8s.io/v1", "PartialObjectMetadata");
+    let bare = |object: &Value| json!({"apiVersion": api_version, "kind": of, "metadata": object["metadata"]});
+    let Some(items) = answer["items"].as_array() else { return bare(&answer) };
+    // As the API server has it, where there are none.
+    let items = if items.is_empty() { Value::Null } else { items.iter().map(bare).collect() };
+    json!({"apiVersion": api_version, "kind": format!("{of}List"), "metadata": answer["metadata"], "items": items})
 }
 
 /// Calls of one instant act in the order of what they are: in which order an operator made them depends on the
@@ -187,7 +198,11 @@ impl Api {
             }
             return Ok(if is_watch { self.watch(&target, &param) } else { self.log(&target, &param) });
         }
-        let answer = self.act(&verb, &target, &param, &body);
+        let accepts = parts.headers.get(ACCEPT).and_then(|accepts| accepts.to_str().ok()).unwrap_or_default();
+        let mut answer = self.act(&verb, &target, &param, &body);
+        if accepts.contains("as=PartialObjectMetadata") {
+            answer = answer.map(metadata_only);
+        }
         drop(turn);
         if let Err(refused) = &answer
             && verb != "GET"

@@ -15,6 +15,8 @@ type result struct {
 	name string
 	// At the start, and after each tenth of the trials; the last is the end.
 	samples []sample
+	// Once the garbage collector has done what the trials have left it, which it may be minutes behind.
+	done    sample
 	running []point
 	failed  int
 	kinds   map[string]count
@@ -129,12 +131,20 @@ func (b *bench) measure(ctx context.Context, namespace string) (*result, error) 
 	}
 	// What comes after the last trial belongs to it, too; Events are written late.
 	time.Sleep(3 * time.Second)
+	path := func(path string) string { return fmt.Sprintf(path, namespace) }
+	err = until(ctx, "end of the garbage collection", 10*time.Minute, func() bool {
+		return b.left(ctx, path("/api/v1/namespaces/%s/pods")) <= b.left(ctx, path("/apis/batch/v1/namespaces/%s/jobs"))
+	})
+	if err != nil {
+		return nil, err
+	}
+	r.done = take(processes)
 	r.kinds, r.looks, r.lists = b.counter.reset()
-	for name, path := range map[string]string{
+	for name, of := range map[string]string{
 		"Jobs": "/apis/batch/v1/namespaces/%s/jobs", "pods": "/api/v1/namespaces/%s/pods", "Events": "/api/v1/namespaces/%s/events",
 		"Trials": "/apis/sweep-operator.dev/v1alpha1/namespaces/%s/trials",
 	} {
-		r.left[name] = b.left(ctx, fmt.Sprintf(path, namespace))
+		r.left[name] = b.left(ctx, path(of))
 	}
 	return r, nil
 }
@@ -160,12 +170,17 @@ func (r *result) cpu(process string, trials, from, to int) float64 {
 	return 1000 * (r.samples[to].used[process].cpu - r.samples[from].used[process].cpu) / float64(jobs)
 }
 
+// whole is the CPU of a process for all that the trials have brought, in ms a trial.
+func (r *result) whole(process string, trials int) float64 {
+	return 1000 * (r.done.used[process].cpu - r.samples[0].used[process].cpu) / float64(trials)
+}
+
 // all is the CPU of all processes but ours that measures.
 func (r *result) all(trials int) float64 {
 	sum := 0.0
 	for process := range r.samples[0].used {
 		if process != "load" {
-			sum += r.cpu(process, trials, 0, tenths)
+			sum += r.whole(process, trials)
 		}
 	}
 	return sum
@@ -258,9 +273,9 @@ func (b *bench) print(bare, operator *result) {
 		if process == "own" {
 			name = "loop or operator"
 		}
-		compare("– "+name, "%.1f", func(r *result) float64 { return r.cpu(process, n, 0, tenths) })
+		compare("– "+name, "%.1f", func(r *result) float64 { return r.whole(process, n) })
 	}
-	compare("– what measures, not in the sum", "%.1f", func(r *result) float64 { return r.cpu("load", n, 0, tenths) })
+	compare("– what measures, not in the sum", "%.1f", func(r *result) float64 { return r.whole("load", n) })
 	row("memory of loop or operator, MiB, each tenth", func(r *result) string {
 		return each("%.0f", func(_, to int) float64 { return r.samples[to].used["own"].memory })
 	})

@@ -10,7 +10,8 @@ use kube::api::PropagationPolicy;
 
 use super::super::context::Context;
 use super::super::error::Error;
-use super::super::trial::{decide::job_end, delete};
+use super::super::trial::delete;
+use super::super::workload::job::ended_at;
 use crate::api::{LABEL_RECORDED, LABEL_TRIAL, Study, StudyStatus};
 
 /// How many are kept where `finishedJobsHistoryLimit` is left out.
@@ -93,10 +94,11 @@ fn finished<'a>(
             && is_recorded(job)
     };
     let of_kind = |failed: bool| {
-        let jobs = jobs.iter().map(|job| &**job).filter(may_go);
-        let mut ended: Vec<_> =
-            jobs.filter_map(|job| Some((job_end(job).filter(|end| end.failed == failed)?.at, job))).collect();
-        ended.sort_by(|(at, job), (other_at, other)| (at, &job.metadata.name).cmp(&(other_at, &other.metadata.name)));
+        let ended = jobs.iter().map(|job| &**job).filter(may_go).filter_map(|job| Some((ended_at(job)?, job)));
+        let mut ended: Vec<_> = ended.filter(|((has_failed, _), _)| *has_failed == failed).collect();
+        ended.sort_by(|(end, job), (other_end, other)| {
+            (end, &job.metadata.name).cmp(&(other_end, &other.metadata.name))
+        });
         ended
     };
     let (succeeded, failed) = (of_kind(false), of_kind(true));

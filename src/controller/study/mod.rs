@@ -97,7 +97,7 @@ pub async fn reconcile(study: Arc<Study>, context: Arc<Context>) -> Result<Optio
             status = next_status(&study, &valid, &view, &decision, &old, &context, now);
         }
     }
-    if let Some(message) = told(&history, "NameConflict") {
+    if let Some(message) = told(&study, "NameConflict", &context) {
         status = not_ready(&status, "NameConflict", &message, study.metadata.generation, now);
     }
     if let Some(Obstacle::Foreign(message)) = &obstacle {
@@ -125,7 +125,7 @@ pub async fn reconcile(study: Arc<Study>, context: Arc<Context>) -> Result<Optio
     jobs::release_best(&study, &old, &status, &context);
     let starts = places::wake(&study, &context) || !decision.proposals.is_empty();
     // A quota may have no room for another Job before an old one goes.
-    let busy = starts && told(&history, "JobRefused").is_none();
+    let busy = starts && told(&study, "JobRefused", &context).is_none();
     if let Some(wait) = jobs::remove_old(&study, &status, busy, &context).await? {
         look_again = look_again.min(wait);
     }
@@ -157,10 +157,10 @@ fn catches_up(history: &History, now: Timestamp, context: &Context) -> bool {
 }
 
 /// What an unfinished Trial says that waits for this reason.
-fn told(history: &History, reason: &str) -> Option<String> {
-    let statuses = history.objects().filter_map(|trial| trial.status.as_ref());
-    let unfinished = statuses.filter(|status| !status.phase.is_finished());
-    let mut conditions = unfinished.flat_map(|status| &status.conditions);
+fn told(study: &Study, reason: &str, context: &Context) -> Option<String> {
+    let unfinished = context.index.trials.unfinished_of(study);
+    let mut conditions =
+        unfinished.iter().filter_map(|trial| trial.status.as_ref()).flat_map(|status| &status.conditions);
     Some(conditions.find(|condition| condition.reason == reason)?.message.clone())
 }
 

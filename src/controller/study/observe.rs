@@ -44,7 +44,8 @@ pub fn at_look(
     context: &Context,
 ) -> Observed {
     occupied.extend(pods_without_job(study, context));
-    let trials = context.index.trials.owned_by(study).iter().map(|trial| context.untold.known(trial)).collect();
+    let trials = context.index.trials.owned_by(study).into_iter();
+    let trials = trials.map(|trial| context.untold.known(trial)).collect();
     history.mend(&valid.core, trials, &occupied, &context.followers);
     let orphans = occupied.iter().filter(|name| !history.has(name)).count() as u32;
     Observed { history: history.trials(), orphans }

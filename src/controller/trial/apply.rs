@@ -12,7 +12,7 @@ use super::super::context::Context;
 use super::super::error::{Error, call, found};
 use super::super::events::{Note, publish};
 use super::super::objects::ask;
-use super::super::slim::{Slim, Written, answered_by_metadata};
+use super::super::slim::{MetadataOnly, Slim, answered_by_metadata};
 use super::decide::{Action, Decision};
 use super::observe::Scene;
 use crate::api::{LABEL_RECORDED, Phase, Study, Trial, TrialStatus};
@@ -84,8 +84,8 @@ pub async fn apply(trial: &Trial, decision: &Decision, asking: bool, context: &C
             let request = kube::core::Request::new(Job::url_path(&(), Some(&namespace)));
             let request = request.patch(name, &PatchParams::default(), &Patch::Merge(patch));
             let request = answered_by_metadata(request.map_err(kube::Error::BuildRequest)?);
-            match found(call(context.client.request::<Written>(request)).await)? {
-                Some(Written(metadata)) => {
+            match found(call(context.client.request::<MetadataOnly>(request)).await)? {
+                Some(MetadataOnly(metadata)) => {
                     let known = context.index.jobs.get(&namespace, name);
                     if let Some(known) = known.filter(|known| known.metadata.uid == metadata.uid) {
                         let mut job = Job::clone(&known);
@@ -115,7 +115,7 @@ pub async fn post_job(namespace: &str, job: &Value, dry_run: bool, context: &Con
     if let Ok(uri) = uri.parse() {
         *request.uri_mut() = uri;
     }
-    let Written(metadata) = call(context.client.request(answered_by_metadata(request))).await?;
+    let MetadataOnly(metadata) = call(context.client.request(answered_by_metadata(request))).await?;
     let Slim(created) = Slim::<Job>::deserialize(job)?;
     Ok(Job { metadata, ..created })
 }

@@ -48,7 +48,7 @@ async fn pass(trial: &Arc<Trial>, asking: bool, context: &Context) -> Result<Opt
         // Its Study is unknown, or going: whatever changes that brings the Trial back here.
         return Ok(Some(Duration::from_secs(60)));
     };
-    let known = context.untold.known(trial);
+    let known = context.untold.known(trial.clone());
     let mut scene = observe(&known, &study, &valid, asking, context).await?;
     let mut decision = decide::decide(&scene.seen(&known, &valid));
     if decision.status.phase.is_finished() && scene.is_open(&known) {

@@ -70,7 +70,7 @@ pub fn wake(study: &Study, context: &Context) -> bool {
 
 /// Whether a run of the Trial is recorded whose Job is not known to be there.
 fn waits(trial: &Arc<Trial>, context: &Context) -> bool {
-    let trial = &context.untold.known(trial);
+    let trial = &context.untold.known(trial.clone());
     let run = trial.status.as_ref().and_then(|status| status.run.as_ref()).filter(|run| run.job_uid.is_none());
     let has_job = |name: &str| {
         let job: Option<Arc<Job>> = context.index.jobs.get(&trial.namespace().unwrap_or_default(), name);

@@ -1,7 +1,7 @@
 //! What a Job and its pods are as a run.
 
 use jiff::Timestamp;
-use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::batch::v1::{Job, JobCondition};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
@@ -134,7 +134,7 @@ fn ended(job: &Job, end: &JobEnd, pods: &Pods, is_kept: bool) -> End {
 /// Whether a Job holds a place: until it has ended, and its pods have.
 pub fn is_unfinished(job: &Job) -> bool {
     let terminating = job.status.as_ref().and_then(|status| status.terminating).unwrap_or(0) > 0;
-    job_end(job).is_none() || terminating || is_deleted(job)
+    end_condition(job).is_none() || terminating || is_deleted(job)
 }
 
 fn is_deleted(job: &Job) -> bool {
@@ -160,15 +160,23 @@ impl JobEnd {
     }
 }
 
-/// How a Job ended, if it has. `FailureTarget` and `SuccessCriteriaMet` are no end yet: pods still terminate.
-pub fn job_end(job: &Job) -> Option<JobEnd> {
+/// What says that a Job has ended, if it has. `FailureTarget` and `SuccessCriteriaMet` are no end yet: pods still terminate.
+fn end_condition(job: &Job) -> Option<&JobCondition> {
     let conditions = job.status.as_ref()?.conditions.as_ref()?;
-    let end = conditions.iter().find(|c| c.status == "True" && matches!(c.type_.as_str(), "Complete" | "Failed"))?;
+    conditions.iter().find(|c| c.status == "True" && matches!(c.type_.as_str(), "Complete" | "Failed"))
+}
+
+/// Whether a Job has failed, and when it ended; None before its end.
+pub fn ended_at(job: &Job) -> Option<(bool, Timestamp)> {
+    let end = end_condition(job)?;
+    let at = end.last_transition_time.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0);
+    Some((end.type_ == "Failed", at))
+}
+
+/// How a Job ended, if it has.
+pub fn job_end(job: &Job) -> Option<JobEnd> {
+    let end = end_condition(job)?;
+    let (failed, at) = ended_at(job)?;
     let reason = end.reason.clone().unwrap_or_default();
-    Some(JobEnd {
-        failed: end.type_ == "Failed",
-        message: end.message.clone().unwrap_or_else(|| reason.clone()),
-        reason,
-        at: end.last_transition_time.as_ref().map_or(Timestamp::UNIX_EPOCH, |time| time.0),
-    })
+    Some(JobEnd { failed, message: end.message.clone().unwrap_or_else(|| reason.clone()), reason, at })
 }
