@@ -93,15 +93,10 @@ fn finished<'a>(
             && job.labels().get(LABEL_TRIAL).map(String::as_str) != kept
             && is_recorded(job)
     };
-    let of_kind = |failed: bool| {
-        let ended = jobs.iter().map(|job| &**job).filter(may_go).filter_map(|job| Some((ended_at(job)?, job)));
-        let mut ended: Vec<_> = ended.filter(|((has_failed, _), _)| *has_failed == failed).collect();
-        ended.sort_by(|(end, job), (other_end, other)| {
-            (end, &job.metadata.name).cmp(&(other_end, &other.metadata.name))
-        });
-        ended
-    };
-    let (succeeded, failed) = (of_kind(false), of_kind(true));
+    let ended = jobs.iter().map(|job| &**job).filter(may_go).filter_map(|job| Some((ended_at(job)?, job)));
+    let mut ended: Vec<_> = ended.collect();
+    ended.sort_by(|(end, job), (other_end, other)| (end, &job.metadata.name).cmp(&(other_end, &other.metadata.name)));
+    let (failed, succeeded): (Vec<_>, Vec<_>) = ended.into_iter().partition(|((has_failed, _), _)| *has_failed);
     let are_all_there = succeeded.len() >= limit;
     let excess = [succeeded, failed].into_iter().flat_map(|ended| {
         let too_many = ended.len().saturating_sub(limit);
