@@ -409,6 +409,7 @@ fn a_page_of_metrics_is_read_and_a_trial_that_is_losing_there_is_pruned_while_it
             accept(my $client, $server) or next;
             sysread($client, my $request, 4096);
             my $epoch = 1 + int((time - $begin) / 2.5);
+            $epoch = 4 if $epoch > 4; # asked in the very second of the end
             my $score = $x + $epoch / 1000;
             syswrite($client, "HTTP/1.0 200 OK\r\n\r\nepoch_total $epoch\nscore $score\nlr 0.1\n");
             close $client;
