@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures::io::{AsyncBufRead, AsyncReadExt};
+use futures::io::{AsyncBufReadExt, AsyncReadExt};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::LogParams;
@@ -184,6 +184,11 @@ impl Followers {
         Some(reports)
     }
 
+    /// Whether a pod's log is followed, or was.
+    pub fn follows(&self, pod_uid: &str) -> bool {
+        self.pods().contains_key(pod_uid)
+    }
+
     /// Since when a pod's log is read.
     pub fn begun(&self, pod_uid: &str) -> Option<Timestamp> {
         let pods = self.pods();
@@ -219,8 +224,8 @@ impl Followers {
     /// Follows a pod's log, if it is not followed already.
     pub fn follow(&self, pod_uid: &str, followed: &Followed) {
         let mut pods = self.pods();
-        if !pods.contains_key(pod_uid) {
-            // Pods of deleted Trials and of earlier runs.
+        // Pods of deleted Trials and of earlier runs are looked for where there may be any.
+        if !pods.contains_key(pod_uid) && pods.len() >= self.known.count() {
             let known: HashSet<String> = self.known.all().iter().filter_map(|pod| pod.uid()).collect();
             pods.retain(|uid, _| known.contains(uid));
         }
@@ -475,9 +480,8 @@ impl Log {
         let pod = self.followed.pod.clone();
         let mut stream = Box::pin(call(opened.log_stream(&pod, &params)).await?);
         let mut lines = LineSplitter::new();
-        let mut chunk = vec![0; 16 * 1024];
         loop {
-            let read = match tokio::time::timeout(SILENCE, read_some(&mut stream, &mut chunk)).await {
+            let chunk = match tokio::time::timeout(SILENCE, stream.fill_buf()).await {
                 // Opened anew: what comes again is recognised. A sidecar would have sent heartbeats.
                 Err(_) => {
                     if !is_sidecar {
@@ -485,16 +489,18 @@ impl Log {
                     }
                     return Ok(());
                 }
-                Ok(read) => read.map_err(kube::Error::ReadEvents)?,
+                Ok(chunk) => chunk.map_err(kube::Error::ReadEvents)?,
             };
-            if read == 0 {
+            if chunk.is_empty() {
                 if reading == Reading::Rest {
                     self.take_last(lines);
                 }
                 return Ok(());
             }
             let before = self.reports().readings.comparisons;
-            self.take(&mut lines, &chunk[..read]);
+            self.take(&mut lines, chunk);
+            let taken = chunk.len();
+            stream.consume_unpin(taken);
             // No other report needs a pass over its Study.
             if self.reports().readings.comparisons > before {
                 self.news.tell(&self.followed.study, &self.followed.namespace);
@@ -668,10 +674,6 @@ fn stamped(line: &[u8]) -> Option<(Timestamp, &[u8])> {
     let end = line.iter().position(|byte| *byte == b' ')?;
     let at = std::str::from_utf8(&line[..end]).ok()?.parse().ok()?;
     Some((at, &line[end + 1..]))
-}
-
-async fn read_some(stream: &mut (impl AsyncBufRead + Unpin), chunk: &mut [u8]) -> std::io::Result<usize> {
-    stream.read(chunk).await
 }
 
 #[cfg(test)]

@@ -157,19 +157,30 @@ impl<K: Indexed> Objects<K> {
     }
 
     fn insert(&mut self, object: Arc<K>) {
-        let key = key(&*object);
-        self.remove(&key);
-        for group in object.groups() {
-            self.groups.entry(group).or_default().insert(key.1.clone(), object.clone());
+        let (key, groups) = (key(&*object), object.groups());
+        if let Some(known) = self.known(&object).cloned() {
+            self.leave(&key.1, known.groups().into_iter().filter(|group| !groups.contains(group)));
+        }
+        for group in groups {
+            let members = self.groups.entry(group).or_default();
+            match members.get_mut(&key.1) {
+                Some(member) => *member = object.clone(),
+                None => drop(members.insert(key.1.clone(), object.clone())),
+            }
         }
         self.all.insert(key, object);
     }
 
     fn remove(&mut self, key: &Key) {
         let Some(object) = self.all.remove(key) else { return };
-        for group in object.groups() {
+        self.leave(&key.1, object.groups());
+    }
+
+    /// The object of this name is in these groups no more.
+    fn leave(&mut self, name: &str, groups: impl IntoIterator<Item = String>) {
+        for group in groups {
             if let Some(members) = self.groups.get_mut(&group) {
-                members.remove(&key.1);
+                members.remove(name);
                 if members.is_empty() {
                     self.groups.remove(&group);
                 }
@@ -178,28 +189,28 @@ impl<K: Indexed> Objects<K> {
     }
 
     /// Takes what is not older than what is there.
-    fn update(&mut self, object: K) {
+    fn update(&mut self, object: Arc<K>) {
         if !object.is_watched() {
-            self.remove(&key(&object));
-        } else if self.known(&object).is_none_or(|known| version(&**known) <= version(&object)) {
-            self.insert(Arc::new(object));
+            self.remove(&key(&*object));
+        } else if self.known(&object).is_none_or(|known| version(&**known) <= version(&*object)) {
+            self.insert(object);
         }
     }
 
-    fn apply(&mut self, event: Event<K>) {
+    fn apply(&mut self, event: Event<Arc<K>>) {
         if let Event::Apply(object) | Event::Delete(object) | Event::InitApply(object) = &event {
-            self.watched = self.watched.max(version(object));
+            self.watched = self.watched.max(version(&**object));
         }
         match event {
             Event::Apply(object) => self.update(object),
             Event::Delete(object) => {
-                if self.known(&object).is_some_and(|known| version(&**known) <= version(&object)) {
-                    self.remove(&key(&object));
+                if self.known(&object).is_some_and(|known| version(&**known) <= version(&*object)) {
+                    self.remove(&key(&*object));
                 }
             }
             Event::Init => self.listing = Some(HashMap::new()),
             Event::InitApply(object) => {
-                self.listing.get_or_insert_default().insert(key(&object), Arc::new(object));
+                self.listing.get_or_insert_default().insert(key(&*object), object);
             }
             Event::InitDone => {
                 let known = std::mem::take(&mut self.all);
@@ -220,7 +231,7 @@ impl<K: Indexed> Kept<K> {
     }
 
     /// Takes what the watch brings.
-    pub fn apply(&self, event: Event<K>) {
+    pub fn apply(&self, event: Event<Arc<K>>) {
         let is_list = matches!(event, Event::InitDone);
         self.objects().apply(event);
         if is_list {
@@ -235,7 +246,15 @@ impl<K: Indexed> Kept<K> {
 
     /// Takes what a live GET or LIST has found.
     pub fn put(&self, object: K) {
-        self.objects().update(object);
+        self.objects().update(Arc::new(object));
+    }
+
+    /// Takes what a list has brought whose objects are mostly known: what is as old as what is there is the same.
+    pub fn listed(&self, object: K) {
+        let mut objects = self.objects();
+        if objects.known(&object).is_none_or(|known| version(&**known) < version(&object)) {
+            objects.update(Arc::new(object));
+        }
     }
 
     /// Takes the answer to an own write.
@@ -243,7 +262,7 @@ impl<K: Indexed> Kept<K> {
         let mut objects = self.objects();
         // What is not there, and older than what the watch has brought, was deleted since.
         if objects.known(&object).is_some() || version(&object) > objects.watched {
-            objects.update(object);
+            objects.update(Arc::new(object));
         }
     }
 
@@ -285,8 +304,21 @@ impl<K: Indexed> Kept<K> {
         self.group(&of_study(namespace, study))
     }
 
+    /// What `pick` makes of those that carry the label of the Study. They are held still meanwhile: it must not ask for others of
+    /// their kind.
+    pub fn labelled_by<T>(&self, namespace: &str, study: &str, mut pick: impl FnMut(&K) -> Option<T>) -> Vec<T> {
+        let objects = self.objects();
+        let labelled = objects.groups.get(&of_study(namespace, study)).into_iter().flat_map(BTreeMap::values);
+        labelled.filter_map(|object| pick(object)).collect()
+    }
+
     fn group(&self, group: &str) -> Vec<Arc<K>> {
         self.objects().groups.get(group).into_iter().flat_map(BTreeMap::values).cloned().collect()
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.objects().all.0.values().map(HashMap::len).sum()
     }
 
     /// All that there are.
@@ -383,25 +415,25 @@ mod tests {
     fn objects_are_found_by_name_by_owner_and_by_the_study_s_label() {
         let jobs = Kept::<Job>::default();
         for (name, owner) in [("b", "t1"), ("a", "t1"), ("c", "t2")] {
-            jobs.apply(Event::Apply(job(name, 1, owner)));
+            jobs.apply(Event::Apply(Arc::new(job(name, 1, owner))));
         }
         assert_eq!(names(&jobs.owned_by(&owner("t1"))), ["a", "b"]);
         assert_eq!(names(&jobs.labelled("ns", "digits")), ["a", "b", "c"]);
         assert!(jobs.labelled("another", "digits").is_empty() && jobs.get("ns", "d").is_none());
-        jobs.apply(Event::Apply(job("a", 2, "t2")));
+        jobs.apply(Event::Apply(Arc::new(job("a", 2, "t2"))));
         assert_eq!(names(&jobs.owned_by(&owner("t1"))), ["b"]);
         assert_eq!(names(&jobs.owned_by(&owner("t2"))), ["a", "c"]);
-        jobs.apply(Event::Delete(job("a", 3, "t2")));
+        jobs.apply(Event::Delete(Arc::new(job("a", 3, "t2"))));
         assert_eq!(names(&jobs.owned_by(&owner("t2"))), ["c"]);
     }
 
     #[test]
     fn a_new_list_takes_the_place_of_all_at_once_and_loses_no_newer_write() {
         let jobs = Kept::<Job>::default();
-        jobs.apply(Event::Apply(job("a", 1, "t")));
-        jobs.apply(Event::Apply(job("b", 2, "t")));
+        jobs.apply(Event::Apply(Arc::new(job("a", 1, "t"))));
+        jobs.apply(Event::Apply(Arc::new(job("b", 2, "t"))));
         jobs.apply(Event::Init);
-        jobs.apply(Event::InitApply(job("b", 2, "t")));
+        jobs.apply(Event::InitApply(Arc::new(job("b", 2, "t"))));
         assert_eq!(names(&jobs.owned_by(&owner("t"))), ["a", "b"], "half a list counts for nothing");
         jobs.wrote(job("b", 5, "t"));
         jobs.apply(Event::InitDone);
@@ -412,9 +444,9 @@ mod tests {
     #[test]
     fn an_own_write_is_seen_at_once_and_an_older_event_does_not_undo_it() {
         let jobs = Kept::<Job>::default();
-        jobs.apply(Event::Apply(job("a", 3, "t")));
+        jobs.apply(Event::Apply(Arc::new(job("a", 3, "t"))));
         jobs.wrote(job("a", 7, "t"));
-        jobs.apply(Event::Apply(job("a", 5, "t")));
+        jobs.apply(Event::Apply(Arc::new(job("a", 5, "t"))));
         assert_eq!(jobs.get("ns", "a").unwrap().resource_version().as_deref(), Some("7"));
     }
 
@@ -429,11 +461,11 @@ mod tests {
         for watch_is_first in [true, false] {
             let jobs = Kept::<Job>::default();
             if watch_is_first {
-                jobs.apply(Event::Apply(suspended()));
+                jobs.apply(Event::Apply(Arc::new(suspended())));
             }
             jobs.composed(job("a", 5, "t"));
             assert_eq!(is_whole(&jobs), watch_is_first);
-            jobs.apply(Event::Apply(suspended()));
+            jobs.apply(Event::Apply(Arc::new(suspended())));
             assert!(is_whole(&jobs));
             jobs.composed(job("a", 6, "t"));
             assert!(!is_whole(&jobs), "a later write is news");
@@ -443,8 +475,8 @@ mod tests {
     #[test]
     fn an_answer_that_comes_after_the_deletion_brings_nothing_back() {
         let jobs = Kept::<Job>::default();
-        jobs.apply(Event::Apply(job("a", 3, "t")));
-        jobs.apply(Event::Delete(job("a", 9, "t")));
+        jobs.apply(Event::Apply(Arc::new(job("a", 3, "t"))));
+        jobs.apply(Event::Delete(Arc::new(job("a", 9, "t"))));
         jobs.wrote(job("a", 8, "t"));
         assert!(jobs.get("ns", "a").is_none());
         // One that the watch has not come to yet is news.

@@ -117,7 +117,7 @@ impl Looks {
         let mut seen = BTreeSet::new();
         for Slim(trial) in listed.items.into_iter().filter(|trial| is_owned_by(trial, study)) {
             seen.insert(trial.uid());
-            context.index.trials.put(trial);
+            context.index.trials.listed(trial);
         }
         self.ask_for_the_others(study, &unfinished_before, &seen, &trials, context).await?;
         // After the Trials: the Job of one that was created in between is seen, if only as that of an unknown Trial.
@@ -165,7 +165,7 @@ impl Looks {
             let listed = call(api.list(&of_study)).await?;
             let uids: BTreeSet<_> = listed.items.iter().map(ResourceExt::uid).collect();
             for Slim(trial) in listed.items.into_iter().filter(|trial| is_owned_by(trial, study)) {
-                context.index.trials.put(trial);
+                context.index.trials.listed(trial);
             }
             for trial in left_out.iter().filter(|trial| !uids.contains(&trial.uid())) {
                 context.index.trials.gone(&namespace, &trial.name_any(), &trial.uid().unwrap_or_default());

@@ -20,7 +20,7 @@ use super::study::history::History;
 pub const TELL_AGAIN: Duration = Duration::from_secs(1);
 
 /// A pass looks at all Trials, and rests so long for each: in a burst, what one Trial brings is seen with what others do.
-const REST: Duration = Duration::from_micros(20);
+const REST: Duration = Duration::from_micros(50);
 
 /// No pass is put off for longer.
 const LONGEST_REST: Duration = Duration::from_millis(100);
@@ -78,8 +78,8 @@ struct Notes {
     next_pass: Option<Instant>,
     /// When the status was last written.
     status_written: Option<Instant>,
-    /// Until when the starts that were told at once are enough, at one in each second.
-    starts_told: Option<Instant>,
+    starts_told: Burst,
+    logs_opened: Burst,
     /// Since when old Jobs are left.
     jobs_left: Option<Instant>,
     /// Whether each Job that ends makes an older one too many.
@@ -88,6 +88,23 @@ struct Notes {
     unmarked: HashMap<String, Instant>,
     /// The last index, and since when it is known; None where it was this process that proposed it.
     last_index: Option<(u32, Option<Instant>)>,
+}
+
+/// Until when what was taken is enough, at one in each interval.
+#[derive(Default)]
+struct Burst(Option<Instant>);
+
+impl Burst {
+    /// Takes one, where there is one: `at_once` of them, and one more in each `interval`.
+    fn take(&mut self, at_once: u32, interval: Duration) -> bool {
+        let now = Instant::now();
+        let next = self.0.map_or(now, |until| until.max(now)) + interval;
+        let may = next <= now + interval * at_once;
+        if may {
+            self.0 = Some(next);
+        }
+        may
+    }
 }
 
 impl Memory {
@@ -211,14 +228,12 @@ impl Memory {
 
     /// Takes one of the starts that are told at once, where there is one: `at_once` of them, and one more each second.
     pub fn takes_start(&self, at_once: u32) -> bool {
-        let (mut notes, second) = (self.notes(), Duration::from_secs(1));
-        let now = Instant::now();
-        let next = notes.starts_told.map_or(now, |until| until.max(now)) + second;
-        let may = next <= now + second * at_once;
-        if may {
-            notes.starts_told = Some(next);
-        }
-        may
+        self.notes().starts_told.take(at_once, Duration::from_secs(1))
+    }
+
+    /// Takes one of the logs that are opened at once, where there is one: five for each start that is told at once.
+    pub fn takes_log(&self, at_once: u32) -> bool {
+        self.notes().logs_opened.take(at_once.saturating_mul(5), Duration::from_millis(200))
     }
 
     /// The indices up to `last` were proposed by this process.
@@ -249,8 +264,8 @@ mod tests {
     async fn a_pass_rests_for_each_trial_that_it_looked_at_and_never_long() {
         let memory = Memory::default();
         assert_eq!(memory.rest(), None);
-        memory.looked_at(2_000);
-        assert_eq!(memory.rest(), Some(Duration::from_millis(40)));
+        memory.looked_at(1_000);
+        assert_eq!(memory.rest(), Some(Duration::from_millis(50)));
         memory.looked_at(1_000_000);
         assert_eq!(memory.rest(), Some(LONGEST_REST));
         tokio::time::advance(LONGEST_REST).await;

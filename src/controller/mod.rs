@@ -33,7 +33,7 @@ use kube::runtime::controller::{Action, Config, ReconcileReason, ReconcileReques
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Client, Resource, ResourceExt};
 
-use crate::api::{FIELD_MANAGER, LABEL_STUDY};
+use crate::api::FIELD_MANAGER;
 use crate::job::SidecarSettings;
 use context::Context;
 pub use error::Error;
@@ -207,9 +207,9 @@ async fn control<K, F>(
         let delay = context.failures.next(&format!("{controller} {uid}"), error);
         let namespace = name.metadata.namespace.as_deref();
         let object = found(&context, &name);
-        let label = object.as_ref().and_then(|object| object.labels().get(LABEL_STUDY));
-        let (study, trial) = match label {
-            Some(study) if controller != "study" => (Some(study.as_str()), name.metadata.name.as_deref()),
+        let owner = object.as_ref().and_then(|object| object.meta().owner_references.as_ref()?.first());
+        let (study, trial) = match owner {
+            Some(study) if controller != "study" => (Some(study.name.as_str()), name.metadata.name.as_deref()),
             _ => (name.metadata.name.as_deref(), None),
         };
         let reason = error.status().map(|status| status.reason.as_str());

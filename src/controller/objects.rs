@@ -37,18 +37,17 @@ where
     Ok(live)
 }
 
-/// Writes what has changed of the status, at the resourceVersion it was computed from; the object as written, or None where
-/// nothing has. A merge patch: an apply of the whole status would cost the API server a quarter more.
+/// Writes what has changed of the status, at the resourceVersion it was computed from; whether anything has. A merge patch: an apply of the whole status would cost the API server a quarter more.
 ///
 /// # Errors
 /// The API server's: a conflict where somebody else wrote first.
-pub async fn write_status<K, S>(object: &K, old: Option<&S>, new: &S, context: &Context) -> Result<Option<K>, Error>
+pub async fn write_status<K, S>(object: &K, old: Option<&S>, new: &S, context: &Context) -> Result<bool, Error>
 where
     K: Indexed + Resource<DynamicType = (), Scope = NamespaceResourceScope> + Debug,
     S: PartialEq + Serialize,
 {
     if old == Some(new) {
-        return Ok(None);
+        return Ok(false);
     }
     let (old, new) = (serde_json::to_value(old)?, serde_json::to_value(new)?);
     let patch = json!({
@@ -63,8 +62,8 @@ where
         ask::<K>(&namespace, &name, context).await?;
     }
     let Slim(written) = written?;
-    K::kept(&context.index).wrote(written.clone());
-    Ok(Some(written))
+    K::kept(&context.index).wrote(written);
+    Ok(true)
 }
 
 /// The JSON merge patch (RFC 7396) that makes `new` of `old`.

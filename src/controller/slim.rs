@@ -187,7 +187,25 @@ impl Read for Study {
 
 impl Read for Trial {
     fn read<'de, D: Deserializer<'de>>(from: D) -> Result<Trial, D::Error> {
-        let Object { metadata, spec, status } = Object::<TrialSpec, TrialStatus>::deserialize(from)?;
+        let Object { mut metadata, spec, mut status } = Object::<TrialSpec, TrialStatus>::deserialize(from)?;
+        // There are thousands, and they stay: none has labels that are asked for, or room for what does not come.
+        metadata.labels = None;
+        metadata.owner_references.iter_mut().for_each(Vec::shrink_to_fit);
+        if let Some(status) = &mut status {
+            status.conditions.shrink_to_fit();
+            status.objectives.shrink_to_fit();
+            status.observations.shrink_to_fit();
+            status.metrics.shrink_to_fit();
+            for series in &mut status.observations {
+                series.steps.shrink_to_fit();
+                series.values.shrink_to_fit();
+                series.rungs.shrink_to_fit();
+            }
+            for metric in &mut status.metrics {
+                metric.steps.shrink_to_fit();
+                metric.values.shrink_to_fit();
+            }
+        }
         Ok(Trial { metadata: metadata.into(), spec, status })
     }
 }

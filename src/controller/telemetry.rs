@@ -241,7 +241,7 @@ mod tests {
             let spec = serde_json::from_value(spec).expect("a valid spec");
             let mut trial = Trial::new(&format!("s-{n}"), spec);
             trial.metadata.namespace = Some("default".to_owned());
-            index.trials.apply(Event::Apply(trial));
+            index.trials.apply(Event::Apply(Arc::new(trial)));
         }
         let (_leads, leading) = watch::channel(true);
         let telemetry = Telemetry::new(leading, Arc::default());

@@ -140,7 +140,7 @@ pub fn start<'a>(
     };
     let running = async move {
         tokio::join!(
-            keep(study_watch, &index, Some(study_names), |event: &Event<Study>| match event {
+            keep(study_watch, &index, Some(study_names), |event: &Event<Arc<Study>>| match event {
                 Event::Apply(study) | Event::InitApply(study) =>
                     q.study(&study.name_any(), &study.namespace().unwrap_or_default()),
                 Event::Delete(_) | Event::InitDone => forget(),
@@ -306,13 +306,13 @@ async fn keep<K: Indexed + 'static>(
     stream: impl Stream<Item = Result<Event<K>, watcher::Error>>,
     index: &Index,
     mut names: Option<Writer<Name<K>>>,
-    then: impl Fn(&Event<K>),
+    then: impl Fn(&Event<Arc<K>>),
 ) {
     let mut stream = std::pin::pin!(stream);
     while let Some(event) = stream.next().await {
-        let Ok(event) = event else { continue };
+        let Some(event) = event.ok().and_then(|event| mapped(event, |object| Some(Arc::new(object)))) else { continue };
         if let Some(names) = &mut names
-            && let Some(event) = mapped(event.clone(), |object| Some(name_of(&object)))
+            && let Some(event) = mapped(event.clone(), |object| Some(name_of(&*object)))
         {
             names.apply_watcher_event(&event);
         }
@@ -323,7 +323,7 @@ async fn keep<K: Indexed + 'static>(
             Event::InitDone => {
                 then(&event);
                 for object in K::kept(index).all() {
-                    then(&Event::InitApply(K::clone(&object)));
+                    then(&Event::InitApply(object));
                 }
             }
             event => then(&event),
@@ -332,7 +332,7 @@ async fn keep<K: Indexed + 'static>(
 }
 
 /// Calls `then` with every object that changed or was deleted.
-fn changed<K>(then: impl Fn(&K)) -> impl Fn(&Event<K>) {
+fn changed<K>(then: impl Fn(&K)) -> impl Fn(&Event<Arc<K>>) {
     move |event| {
         if let Event::Apply(object) | Event::Delete(object) | Event::InitApply(object) = event {
             then(object);

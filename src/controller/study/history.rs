@@ -69,7 +69,7 @@ impl History {
                 continue;
             }
             let index = trial.spec.index;
-            let is_occupied = occupied.contains(trial.metadata.name.as_deref().unwrap_or_default());
+            let is_occupied = indices.contains(&index);
             let followed = trial.status.as_ref().filter(|status| !status.phase.is_finished());
             let pod = followed.and_then(|status| status.run.as_ref()?.pod_uid.as_deref());
             let has_no_news = |source: &Source| {

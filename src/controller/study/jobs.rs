@@ -88,12 +88,12 @@ fn finished<'a>(
     kept: Option<&str>,
     is_recorded: impl Fn(&Job) -> bool,
 ) -> Finished<'a> {
-    let may_go = |job: &&Job| {
+    let may_go = |job: &Job| {
         job.metadata.deletion_timestamp.is_none()
             && job.labels().get(LABEL_TRIAL).map(String::as_str) != kept
             && is_recorded(job)
     };
-    let ended = jobs.iter().map(|job| &**job).filter(may_go).filter_map(|job| Some((ended_at(job)?, job)));
+    let ended = jobs.iter().filter_map(|job| Some((ended_at(job)?, &**job))).filter(|(_, job)| may_go(job));
     let mut ended: Vec<_> = ended.collect();
     ended.sort_by(|(end, job), (other_end, other)| (end, &job.metadata.name).cmp(&(other_end, &other.metadata.name)));
     let (failed, succeeded): (Vec<_>, Vec<_>) = ended.into_iter().partition(|((has_failed, _), _)| *has_failed);

@@ -404,7 +404,7 @@ fn owner(study: &Study) -> OwnerReference {
 
 /// Writes the status if it has changed: of two leaders only one gets to create the next Trial.
 async fn write_status(study: &Study, status: &StudyStatus, memory: &Memory, context: &Context) -> Result<(), Error> {
-    if objects::write_status(study, study.status.as_ref(), status, context).await?.is_some() {
+    if objects::write_status(study, study.status.as_ref(), status, context).await? {
         memory.status_written();
     }
     Ok(())

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
@@ -30,9 +31,9 @@ pub fn cached(study: &Study, valid: &ValidStudy, history: &mut History, context:
 
 /// The Trials whose Job has not ended, or whose pods have not, as last seen by the watches.
 pub fn holders(study: &Study, context: &Context) -> BTreeSet<String> {
-    let jobs = context.index.jobs.labelled(&study.namespace().unwrap_or_default(), &study.name_any());
-    let unfinished = jobs.iter().filter(|job| is_unfinished(job));
-    unfinished.filter_map(|job| job.labels().get(LABEL_TRIAL).cloned()).collect()
+    let namespace = study.namespace().unwrap_or_default();
+    let holder = |job: &Job| is_unfinished(job).then(|| job.labels().get(LABEL_TRIAL).cloned()).flatten();
+    context.index.jobs.labelled_by(&namespace, &study.name_any(), holder).into_iter().collect()
 }
 
 /// As it was at a look, which has seen the Trials in `occupied` hold a place.
@@ -43,7 +44,8 @@ pub fn at_look(
     history: &mut History,
     context: &Context,
 ) -> Observed {
-    occupied.extend(pods_without_job(study, context));
+    let by_pods = pods_without_job(study, |trial| occupied.contains(trial), context);
+    occupied.extend(by_pods);
     let trials = context.index.trials.owned_by(study).into_iter();
     let trials = trials.map(|trial| context.untold.known(trial)).collect();
     history.mend(&valid.core, trials, &occupied, &context.followers);
@@ -51,12 +53,12 @@ pub fn at_look(
     Observed { history: history.trials(), orphans }
 }
 
-/// The Trials of pods that have not ended though their Job is gone: the garbage collector removes a Job before its pods.
-pub fn pods_without_job(study: &Study, context: &Context) -> impl Iterator<Item = String> {
+/// The Trials that hold a place only by pods that have not ended though their Job is gone, which the garbage collector removes
+/// before them. `holds` says which are known to hold one.
+pub fn pods_without_job(study: &Study, holds: impl Fn(&str) -> bool, context: &Context) -> Vec<String> {
     let namespace = study.namespace().unwrap_or_default();
-    let pods = context.index.pods.labelled(&namespace, &study.name_any());
     let has_job = |pod: &Pod| {
-        pod.owner_references().iter().any(|owner| {
+        pod.metadata.owner_references.iter().flatten().any(|owner| {
             let job = context.index.jobs.get(&namespace, &owner.name);
             job.is_some_and(|job| job.metadata.uid.as_ref() == Some(&owner.uid))
         })
@@ -64,12 +66,10 @@ pub fn pods_without_job(study: &Study, context: &Context) -> impl Iterator<Item 
     let has_ended = |pod: &Pod| {
         matches!(pod.status.as_ref().and_then(|status| status.phase.as_deref()), Some("Succeeded" | "Failed"))
     };
-    let left: Vec<String> = pods
-        .iter()
-        .filter(|pod| !has_ended(pod) && !has_job(pod))
-        .filter_map(|pod| pod.labels().get(LABEL_TRIAL).cloned())
-        .collect();
-    left.into_iter()
+    context.index.pods.labelled_by(&namespace, &study.name_any(), |pod: &Pod| {
+        let trial = pod.metadata.labels.as_ref()?.get(LABEL_TRIAL)?;
+        (!has_ended(pod) && !holds(trial) && !has_job(pod)).then(|| trial.clone())
+    })
 }
 
 /// Asks for the Trial that was told to be the best, and that the history does not have as one that has succeeded: what the

@@ -69,7 +69,7 @@ async fn pass(trial: &Arc<Trial>, asking: bool, context: &Context) -> Result<Opt
     context.untold.told(trial);
     announce(trial, &study, &decision, context).await;
     // Without a write nobody has said yet that what was seen of the Trial still holds.
-    if written.is_none() && matches!(decision.action, Action::Delete { .. }) && !is_current(trial, context).await? {
+    if !written && matches!(decision.action, Action::Delete { .. }) && !is_current(trial, context).await? {
         return Ok(Some(STALE));
     }
     let put_off = match &decision.action {

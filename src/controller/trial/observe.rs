@@ -139,13 +139,7 @@ pub async fn observe(
         if !ended && !stopping && pods::has_log(pod, trainer) {
             scene.put_off = context.untold.put_off(trial, &context.memory(study), context.settings.starts_told);
         }
-        let reading = match (ended, stopping) {
-            (true, _) => Reading::Rest,
-            // It started a moment ago, and may not be followed yet.
-            (false, true) if context.untold.has(trial) && !valid.awaits_reports() => Reading::Rest,
-            (false, _) if scene.put_off.is_some() && !valid.awaits_reports() => Reading::None,
-            (false, _) => Reading::Follow,
-        };
+        let reading = if ended { Reading::Rest } else { reading_of(trial, pod, &scene, study, valid, context) };
         (scene.reports, scene.log_tail) = read_pod(pod, valid, trainer, reading, ended || stopping, context).await;
         if !ended && pods::is_starting(pod, trainer) && is_older(&pod.metadata, 60, now) {
             scene.trouble = trouble(pod, Some(now), context).await;
@@ -179,7 +173,7 @@ async fn run_job(
             if (run.job_uid.is_none() || run.job_uid == job.uid())
                 && (is_finished || !is_older(&job.metadata, SILENT, now) || has_pods(job, context)) =>
         {
-            return Ok(JobSeen::Ours(Box::new(Job::clone(job))));
+            return Ok(JobSeen::Ours(job.clone()));
         }
         Some(_) => {}
         None if is_finished => return Ok(JobSeen::Absent),
@@ -251,7 +245,7 @@ fn job_seen(job: Option<Job>, trial: &Trial) -> JobSeen {
     let is_predecessor = |owner: &OwnerReference| owner.kind == Trial::kind(&()) && owner.name == trial.name_any();
     match job {
         None => JobSeen::Absent,
-        Some(job) if is_owned_by(&job, trial) => JobSeen::Ours(Box::new(job)),
+        Some(job) if is_owned_by(&job, trial) => JobSeen::Ours(Arc::new(job)),
         Some(job) if job.metadata.deletion_timestamp.is_some() => JobSeen::Leaving,
         Some(job) if job.owner_references().iter().any(is_predecessor) => JobSeen::Leaving,
         Some(job) => {
@@ -267,6 +261,30 @@ enum Reading {
     Follow,
     /// What is left, once.
     Rest,
+}
+
+/// How the metrics of a pod are read that has not ended. The log of a start that nobody is told of yet is opened when it is told,
+/// but for the first of them where reports are waited for.
+fn reading_of(
+    trial: &Trial,
+    pod: &Pod,
+    scene: &Scene,
+    study: &Study,
+    valid: &ValidStudy,
+    context: &Context,
+) -> Reading {
+    let is_followed = context.followers.follows(pod.metadata.uid.as_deref().unwrap_or_default());
+    if is_followed || !context.untold.has(trial) {
+        Reading::Follow
+    } else if trial.spec.desired_state == DesiredState::Stopped {
+        Reading::Rest
+    } else if scene.put_off.is_none()
+        || (valid.awaits_reports() && context.memory(study).takes_log(context.settings.starts_told))
+    {
+        Reading::Follow
+    } else {
+        Reading::None
+    }
 }
 
 /// Follows the pod's metrics, or reads what is left of them; and the last lines of the trainer's log.

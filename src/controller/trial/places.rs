@@ -59,7 +59,7 @@ pub fn wake(study: &Study, context: &Context) -> bool {
     let holders = Holders { look: None, others: holders(study, context) };
     let (mut earlier, mut any) = (0, false);
     for trial in &unfinished {
-        if waits(trial, context) && is_place_free(trial, study, &holders, earlier) {
+        if is_place_free(trial, study, &holders, earlier) && waits(trial, context) {
             context.queues.start(&trial.name_any(), &namespace);
             any = true;
         }
@@ -70,8 +70,13 @@ pub fn wake(study: &Study, context: &Context) -> bool {
 
 /// Whether a run of the Trial is recorded whose Job is not known to be there.
 fn waits(trial: &Arc<Trial>, context: &Context) -> bool {
+    let run_without_job = |trial: &Trial| {
+        trial.status.as_ref()?.run.as_ref().filter(|run| run.job_uid.is_none()).map(|run| run.job.clone())
+    };
+    if run_without_job(trial).is_none() {
+        return false;
+    }
     let trial = &context.untold.known(trial.clone());
-    let run = trial.status.as_ref().and_then(|status| status.run.as_ref()).filter(|run| run.job_uid.is_none());
     let has_job = |name: &str| {
         let job: Option<Arc<Job>> = context.index.jobs.get(&trial.namespace().unwrap_or_default(), name);
         job.is_some()
@@ -79,7 +84,7 @@ fn waits(trial: &Arc<Trial>, context: &Context) -> bool {
     trial.metadata.deletion_timestamp.is_none()
         && !is_finished(trial)
         && trial.spec.desired_state == DesiredState::Running
-        && run.is_some_and(|run| !has_job(&run.job))
+        && run_without_job(trial).is_some_and(|job| !has_job(&job))
 }
 
 /// What became of the wish for a place.
@@ -118,17 +123,18 @@ async fn place(trial: &Trial, study: &Study, context: &Context) -> Result<Place,
 fn taken(trial: &Trial, study: &Study, look: &Look, context: &Context) -> Option<(Wait, String)> {
     let now = context.index.studies.now(study);
     let study = now.as_deref().unwrap_or(study);
-    no_place(trial, study, look, pods_without_job(study, context), &context.index.trials.unfinished_of(study))
+    let pods = pods_without_job(study, |trial| look.holds(trial), context);
+    no_place(trial, study, look, pods, &context.index.trials.unfinished_of(study))
 }
 
 /// Why there is no place for `trial`, if there is none: the reason and a message. A place is held by every other Trial with an
-/// unfinished Job, or with `pods` that have outlived theirs, and by every unfinished Trial of a lower index that is still to
-/// get one.
+/// unfinished Job, by those of `pods` that have outlived theirs, none of which is in the look, and by every unfinished Trial of a
+/// lower index that is still to get one.
 fn no_place(
     trial: &Trial,
     study: &Study,
     look: &Look,
-    pods: impl Iterator<Item = String>,
+    pods: Vec<String>,
     unfinished: &[Arc<Trial>],
 ) -> Option<(Wait, String)> {
     if study.metadata.deletion_timestamp.is_some() {
@@ -142,7 +148,7 @@ fn no_place(
     if let Some(earlier) = look.jobs_of(&name).find(|job| Some(*job) != recorded) {
         return Some((Wait::EarlierRun, format!("its Job {earlier} is not gone yet")));
     }
-    let holders = Holders { look: Some(look), others: pods.filter(|trial| !look.holds(trial)).collect() };
+    let holders = Holders { look: Some(look), others: pods.into_iter().collect() };
     let limit = study.spec.parallelism;
     let earlier = unfinished.iter().filter(|other| other.spec.index < trial.spec.index);
     let earlier = earlier.filter(|other| is_to_start(other, &holders)).count();
@@ -256,8 +262,7 @@ mod tests {
         let names: Vec<String> = jobs.iter().map(|index| name(*index)).collect();
         let jobs: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), name.as_str())).collect();
         let unfinished: Vec<_> = unfinished.iter().map(|index| trial(*index, "Running")).collect();
-        let none = std::iter::empty();
-        no_place(&trial(3, "Running"), study, &Look::of(&jobs), none, &unfinished).map(|(why, _)| why)
+        no_place(&trial(3, "Running"), study, &Look::of(&jobs), Vec::new(), &unfinished).map(|(why, _)| why)
     }
 
     #[test]
@@ -274,8 +279,7 @@ mod tests {
         assert_eq!(reason(&study(2), &[1, 2, 3], &[]), Some(Wait::ParallelismReached));
         assert_eq!(reason(&study(2), &[2, 3, 4], &[]), None);
         let (study, stopped) = (study(1), [trial(1, "Stopped")]);
-        let none = std::iter::empty();
-        assert_eq!(no_place(&trial(3, "Running"), &study, &Look::of(&[]), none, &stopped), None);
+        assert_eq!(no_place(&trial(3, "Running"), &study, &Look::of(&[]), Vec::new(), &stopped), None);
     }
 
     #[test]
@@ -284,7 +288,7 @@ mod tests {
         let mut look = Look::of(&[]);
         look.give(&name(5));
         let of = |look: &Look, pods: &[u32]| {
-            let pods = pods.iter().map(|index| name(*index)).collect::<Vec<_>>().into_iter();
+            let pods = pods.iter().map(|index| name(*index)).collect();
             no_place(&trial(3, "Running"), &study, look, pods, &[]).map(|(why, _)| why)
         };
         assert_eq!(of(&look, &[]), Some(Wait::ParallelismReached));
@@ -302,8 +306,7 @@ mod tests {
             Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(jiff::Timestamp::UNIX_EPOCH));
         assert_eq!(reason(&going, &[], &[]), Some(Wait::StudyDeleted));
         let earlier = Look::of(&[(&name(3), "digits-0003-r1")]);
-        let none = std::iter::empty();
-        let (reason, message) = no_place(&trial(3, "Running"), &study(2), &earlier, none, &[]).unwrap();
+        let (reason, message) = no_place(&trial(3, "Running"), &study(2), &earlier, Vec::new(), &[]).unwrap();
         assert_eq!((reason, message.as_str()), (Wait::EarlierRun, "its Job digits-0003-r1 is not gone yet"));
     }
 }

@@ -1,5 +1,7 @@
 //! What a Job and its pods are as a run.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::{Job, JobCondition};
 use k8s_openapi::api::core::v1::Pod;
@@ -15,7 +17,7 @@ pub enum JobSeen {
     /// A live GET says that it is not there.
     Absent,
     /// It is there, and the Trial owns it.
-    Ours(Box<Job>),
+    Ours(Arc<Job>),
     /// Something of its name is there, and belongs to somebody else.
     Foreign(String),
     /// Something of its name is there, and is going: it belonged to an earlier Trial of this name.

@@ -1,6 +1,7 @@
 //! Each test is a statement about one view of a Trial. [`Scene::decide`] decides twice: whatever is seen, a
 //! second look at it writes nothing more.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -189,13 +190,13 @@ impl Scene {
         let name = self.trial.status.as_ref().and_then(|status| Some(status.run.as_ref()?.job.clone())).unwrap();
         let since = "2026-03-01T12:00:00Z";
         let job = json!({"metadata": {"name": name, "uid": "job-1", "creationTimestamp": since}, "spec": {"template": {}}, "status": status});
-        self.job = JobSeen::Ours(read(job));
+        self.job = JobSeen::Ours(Arc::new(read(job)));
         self
     }
 
     fn edit_job(mut self, edit: impl FnOnce(&mut Job)) -> Scene {
         let JobSeen::Ours(job) = &mut self.job else { panic!("there is no Job") };
-        edit(job);
+        edit(Arc::make_mut(job));
         self
     }
 
