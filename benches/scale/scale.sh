@@ -205,6 +205,8 @@ trap 'exit 143' TERM HUP
 mkdir "$dir/logs"
 read -r etcd_port peer_port api_port kubelet_port kwok_port < <("$load" ports 5)
 start_control_plane
+# The operator's memory is what it is in its image. All else is in Go, which does not read these.
+while read -r variable; do export "${variable?}"; done < <(sed -n 's/^ENV //p' "$root/Containerfile" | tr ' ' '\n')
 # In the background, as signals are heard while it is waited for.
 setpriv --pdeathsig TERM "$load" "$mode" -folder "$dir" -operator "$operator" -kubelet "127.0.0.1:$kubelet_port" \
   -trials "$trials" -parallelism "$parallelism" -life "$life" -every "$every" -sampler "${SAMPLER:-random}" -history "${history:-100}" \

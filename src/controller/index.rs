@@ -451,6 +451,19 @@ mod tests {
     }
 
     #[test]
+    fn what_a_list_brings_is_taken_where_it_is_news() {
+        let jobs = Kept::<Job>::default();
+        jobs.apply(Event::Apply(Arc::new(job("a", 3, "t"))));
+        let known = jobs.get("ns", "a").unwrap();
+        jobs.listed(job("a", 3, "t"));
+        assert!(Arc::ptr_eq(&known, &jobs.get("ns", "a").unwrap()));
+        jobs.listed(job("a", 4, "t"));
+        jobs.listed(job("b", 2, "t"));
+        assert_eq!(names(&jobs.owned_by(&owner("t"))), ["a", "b"]);
+        assert_eq!(jobs.get("ns", "a").unwrap().resource_version().as_deref(), Some("4"));
+    }
+
+    #[test]
     fn what_was_put_together_from_an_answer_yields_to_the_whole_object_whichever_comes_first() {
         let suspended = || -> Job {
             let mut job = job("a", 5, "t");

@@ -273,6 +273,17 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn of_a_burst_fifty_logs_are_opened_at_once_and_five_more_each_second() {
+        let memory = Memory::default();
+        let opened = || (0..500).filter(|_| memory.takes_log(10)).count();
+        assert_eq!(opened(), 50);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(opened(), 5);
+        tokio::time::advance(Duration::from_secs(100)).await;
+        assert_eq!(opened(), 50);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn old_jobs_are_left_for_a_while_and_not_again_before_they_are_removed() {
         let memory = Memory::default();
         assert_eq!(memory.leave_old_jobs(true), Some(JOBS_LEFT));

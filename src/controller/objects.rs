@@ -37,7 +37,8 @@ where
     Ok(live)
 }
 
-/// Writes what has changed of the status, at the resourceVersion it was computed from; whether anything has. A merge patch: an apply of the whole status would cost the API server a quarter more.
+/// Writes what has changed of the status, at the resourceVersion it was computed from; whether anything has. A merge patch: an
+/// apply of the whole status would cost the API server a quarter more.
 ///
 /// # Errors
 /// The API server's: a conflict where somebody else wrote first.

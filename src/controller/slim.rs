@@ -321,6 +321,23 @@ mod tests {
     }
 
     #[test]
+    fn a_trial_is_kept_without_labels_and_without_room_to_spare() {
+        let json = json!({
+            "metadata": {"name": "s-0000", "labels": {"a": "b"}, "ownerReferences": [{"apiVersion": "v1", "kind": "Study", "name": "s", "uid": "u"}]},
+            "spec": {"study": "s", "index": 0, "assignments": {}, "desiredState": "Running", "sampler": {"name": "random", "version": 1}},
+            "status": {"phase": "Succeeded", "objectives": [{"metric": "score", "value": 1.0}],
+                       "observations": [{"metric": "score", "count": 3, "steps": [1, 2, 3], "values": [0.1, 0.2, 0.3]}]},
+        });
+        let Slim(trial) = serde_json::from_str::<Slim<Trial>>(&json.to_string()).unwrap();
+        assert!(trial.metadata.labels.is_none());
+        let owners = trial.metadata.owner_references.unwrap();
+        let status = trial.status.unwrap();
+        let series = &status.observations[0];
+        assert_eq!([owners.capacity(), status.objectives.capacity(), status.observations.capacity()], [1, 1, 1]);
+        assert_eq!([series.steps.capacity(), series.values.capacity()], [3, 3]);
+    }
+
+    #[test]
     fn an_object_that_cannot_be_read_is_named_and_does_not_end_what_it_stands_in() {
         let trial = |name: &str, index: serde_json::Value| {
             json!({"metadata": {"name": name, "namespace": "team-a"}, "spec": {

@@ -230,6 +230,9 @@ fn the_image_is_one_static_program_of_less_than_15_mib_that_no_root_runs() {
     assert_eq!(manifest["RepoTags"][0], SIDECAR_IMAGE);
     let config = &read(manifest["Config"].as_str().unwrap())["config"];
     assert_eq!((&config["User"], &config["Entrypoint"][0]), (&"65532:65532".into(), &"/sweep".into()));
+    let environment = config["Env"].as_array().unwrap();
+    assert!(environment.contains(&"MALLOC_ARENA_MAX=1".into()), "{environment:?}");
+    assert!(environment.contains(&"MALLOC_MMAP_THRESHOLD_=65536".into()), "{environment:?}");
     assert!(config["Labels"]["org.opencontainers.image.revision"].as_str().is_some_and(|commit| commit.len() >= 7));
     let layers = manifest["Layers"].as_array().unwrap();
     let files: Vec<String> = layers
