@@ -20,6 +20,12 @@ use crate::api::{LABEL_RECORDED, LABEL_STUDY, LABEL_TRIAL, Study, Trial, trial_n
 /// A Study is looked at so often at most, and a look may take a third of the time at most.
 const INTERVAL: Duration = Duration::from_millis(300);
 
+/// So much rarer for each Trial that it lists: what a look costs is shared by the places that have become free since the last.
+const FOR_EACH: Duration = Duration::from_micros(500);
+
+/// However many it lists.
+const LONGEST: Duration = Duration::from_secs(1);
+
 /// How long a look is good for.
 const VALID: Duration = Duration::from_secs(5);
 
@@ -122,7 +128,9 @@ impl Looks {
         self.ask_for_the_others(study, &unfinished_before, &seen, &trials, context).await?;
         // After the Trials: the Job of one that was created in between is seen, if only as that of an unknown Trial.
         let holders = jobs(&namespace, &name, context).await?;
-        self.due = Some(Instant::now().max(at + INTERVAL).max(at + at.elapsed() * 3));
+        let listed = u32::try_from(seen.len()).unwrap_or(u32::MAX);
+        let interval = (INTERVAL + FOR_EACH.saturating_mul(listed)).min(LONGEST);
+        self.due = Some(Instant::now().max(at + interval).max(at + at.elapsed() * 3));
         Ok(self.last.insert(Look { at, holders }))
     }
 

@@ -23,7 +23,7 @@ pub const TELL_AGAIN: Duration = Duration::from_secs(1);
 const REST: Duration = Duration::from_micros(50);
 
 /// No pass is put off for longer.
-const LONGEST_REST: Duration = Duration::from_millis(100);
+const LONGEST_REST: Duration = Duration::from_millis(200);
 
 /// How long Trials that another leader has announced may take to be there. Short: after a crash they never come.
 const BEING_CREATED: Duration = Duration::from_secs(1);
